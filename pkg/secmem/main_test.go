@@ -50,7 +50,6 @@ func run(t *testing.T, cmd *exec.Cmd) string {
 }
 
 // asNobody makes cmd run as an unprivileged user, which root may do.
-
 func asNobody(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 }
