@@ -46,6 +46,9 @@ var (
 	ErrNotSupported = errors.New("not supported by the storage below")
 	// ErrWouldBlock: ReadNow can't be served without waiting for storage.
 	ErrWouldBlock = errors.New("would block")
+	// ErrGeometry: a device can't be opened: its storage ends too early, the
+	// size or offset is no multiple of 4096, or it is no file and no block device.
+	ErrGeometry = errors.New("storage does not fit the device")
 	// ErrClosed: the device was closed.
 	ErrClosed = errors.New("device is closed")
 )
@@ -74,17 +77,19 @@ type Device interface {
 	ReadAt(p []byte, off int64) error
 	// WriteAt stores p at byte off. Honours FUA. Consumes p.
 	WriteAt(p []byte, off int64, f Flags) error
-	// Trim declares [off, off+length) unused. Whole granules read as zeros
-	// afterwards where the storage can punch holes, and are unchanged where it can't. Honours FUA.
+	// Trim declares [off, off+length) unused. Its whole granules read as zeros
+	// afterwards where the storage can punch holes, and are unchanged where it can't;
+	// parts of granules at the edges are unchanged. Honours FUA.
 	Trim(off, length int64, f Flags) error
 	// WriteZeroes makes [off, off+length) read as zeros. Honours FUA, NoHole
-	// and FastZero.
+	// and FastZero. A call of length 0 with FastZero tells whether FastZero
+	// is honoured.
 	WriteZeroes(off, length int64, f Flags) error
 	// Flush makes durable every change that returned before Flush began. Concurrent calls may share one sync.
 	Flush() error
 	// Extents appends to dst the allocation of [off, off+length) in order,
 	// covering it from off on without gaps, at most max extents (the rest is left
-	// out; at least one extent is given). Only a hint for speed: an
+	// out; at least one extent is given unless length is 0). Only a hint for speed: an
 	// extent said to be data may still be zeros.
 	Extents(dst []Extent, off, length int64, max int) ([]Extent, error)
 	// Cache asks the storage to read [off, off+length) ahead. A hint.
@@ -100,6 +105,13 @@ type NowReader interface {
 	// ReadNow is ReadAt where the data is at hand, and returns ErrWouldBlock,
 	// with p undefined, where it is not.
 	ReadNow(p []byte, off int64) error
+}
+
+// SyncReporter is implemented by a device that remembers a failed sync.
+type SyncReporter interface {
+	// SyncErr returns nil, or the error of the first sync that failed, which wraps
+	// ErrSyncFailed. May be called at any time, after Close too.
+	SyncErr() error
 }
 
 // Extent is a run of bytes of one allocation state.

@@ -15,13 +15,14 @@ type RangeLock struct {
 	head, tail *Range // all ranges held or waiting, in order of arrival
 }
 
-// Range is one request for a range of bytes.
+// Range is one request for a range of bytes. One of length 0 that begins at a
+// granule conflicts with nothing.
 type Range struct {
 	Off, Len  int64
 	Exclusive bool
 	// Granted is called once, when a range that had to wait is granted, on the
 	// goroutine that released the last range before it. It must not block and
-	// may call Acquire and Release.
+	// may call the lock's methods.
 	Granted func(*Range)
 
 	lo, hi     int64
@@ -34,32 +35,77 @@ type Range struct {
 // r.Granted is called later.
 func (l *RangeLock) Acquire(r *Range) bool {
 	r.lo, r.hi = Granules(r.Off, r.Len)
-	r.waits, r.next, r.granted = 0, nil, nil
 	l.mu.Lock()
+	r.waits = l.conflicts(r)
+	l.append(r)
+	ok := r.waits == 0
+	l.mu.Unlock()
+	return ok
+}
+
+// TryAcquire grants r at once and reports true, or reports false and does not
+// queue it.
+func (l *RangeLock) TryAcquire(r *Range) bool {
+	r.lo, r.hi = Granules(r.Off, r.Len)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r.waits = l.conflicts(r); r.waits > 0 {
+		return false
+	}
+	l.append(r)
+	return true
+}
+
+// conflicts counts the queued ranges that r conflicts with.
+func (l *RangeLock) conflicts(r *Range) int {
+	n := 0
 	for o := l.head; o != nil; o = o.next {
 		if o.conflicts(r) {
-			r.waits++
+			n++
 		}
 	}
-	r.prev = l.tail
+	return n
+}
+
+func (l *RangeLock) append(r *Range) {
+	r.prev, r.next, r.granted = l.tail, nil, nil
 	if l.tail != nil {
 		l.tail.next = r
 	} else {
 		l.head = r
 	}
 	l.tail = r
-	ok := r.waits == 0
-	l.mu.Unlock()
-	return ok
 }
 
 // Release ends r, granted or still waiting, and grants what waited for it
 // alone. A waiting range that is released is not granted any more; the caller must
-// know that Granted is not under way for it.
+// know that Granted is not under way for it. Where it can't know, it calls Cancel.
 func (l *RangeLock) Release(r *Range) {
-	var tell *Range
-	last := &tell
 	l.mu.Lock()
+	tell := l.remove(r)
+	l.mu.Unlock()
+	tellGranted(tell)
+}
+
+// Cancel ends r if it is still waiting and reports true: Granted will not be
+// called. False means that r was granted, that Granted has been or will be called if
+// Acquire reported false, and that r must be released.
+func (l *RangeLock) Cancel(r *Range) bool {
+	l.mu.Lock()
+	if r.waits == 0 {
+		l.mu.Unlock()
+		return false
+	}
+	tell := l.remove(r)
+	l.mu.Unlock()
+	tellGranted(tell)
+	return true
+}
+
+// remove takes r out and returns those that it alone kept waiting, in order
+// of arrival.
+func (l *RangeLock) remove(r *Range) (tell *Range) {
+	last := &tell
 	for o := r.next; o != nil; o = o.next {
 		if o.conflicts(r) {
 			if o.waits--; o.waits == 0 {
@@ -78,7 +124,10 @@ func (l *RangeLock) Release(r *Range) {
 		l.tail = r.prev
 	}
 	r.prev, r.next = nil, nil
-	l.mu.Unlock()
+	return tell
+}
+
+func tellGranted(tell *Range) {
 	for tell != nil {
 		o := tell
 		tell, o.granted = o.granted, nil
