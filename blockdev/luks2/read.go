@@ -132,6 +132,8 @@ func noCopy(a, b *found) error {
 	switch {
 	case a.State == CopyMissing && b.State == CopyMissing:
 		return ErrNotLUKS2
+	case a.raw == nil && b.raw == nil:
+		return joined{a.err, b.err}
 	case b.State == CopyMissing && a.raw != nil && binary.BigEndian.Uint16(a.raw[offVersion:]) == 1:
 		return fmt.Errorf("%w: it is LUKS version 1", ErrUnsupported)
 	}
