@@ -1,0 +1,14 @@
+//go:build !amd64 || purego
+
+package xts
+
+// tiers are those of this build that this CPU runs, the best first.
+var tiers = []string{tierGeneric}
+
+// encryptTweaks encrypts the first n of ts under key 2.
+func (s *schedule) encryptTweaks(ts *[tweakBatch]tweak, n int) { s.encryptTweaksGeneric(ts, n) }
+
+// blocks runs whole blocks of one data unit, see blocksGeneric.
+func (s *schedule) blocks(dst, src []byte, t *tweak, dir direction) {
+	s.blocksGeneric(dst, src, t, dir)
+}
