@@ -1,0 +1,173 @@
+// Package nbdserver serves block devices over NBD.
+//
+// New makes a server, Serve accepts on a listener (a unix or TCP socket) and
+// offers what an Exports allows, Shutdown drains. Exports and Export are implemented above this
+// package; Gate is how a disk is taken away from its clients.
+//
+// The server encrypts nothing itself and, until TLS is configured, protects no bytes
+// on their way: listeners are unix sockets or loopback (CheckLoopback).
+package nbdserver
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"sealdisk/pkg/logfield"
+)
+
+// ErrServerClosed is returned by Serve after Shutdown.
+var ErrServerClosed = errors.New("server is shut down")
+
+// Server serves any number of listeners. All methods may be called
+// concurrently.
+type Server struct {
+	cfg  Config
+	log  *zap.Logger
+	half chan struct{} // one token per handshake under way
+
+	mu        sync.Mutex
+	closing   chan struct{} // closed by Shutdown
+	listeners map[net.Listener]struct{}
+	conns     map[*conn]struct{}
+	next      uint64
+	done      sync.WaitGroup // connections
+}
+
+// New makes a server. The logger gets connections and faults, never one line
+// per request.
+func New(cfg Config, log *zap.Logger) *Server {
+	cfg = cfg.withDefaults()
+	return &Server{
+		cfg: cfg, log: log,
+		half:      make(chan struct{}, cfg.MaxHandshakes),
+		closing:   make(chan struct{}),
+		listeners: make(map[net.Listener]struct{}),
+		conns:     make(map[*conn]struct{}),
+	}
+}
+
+// Serve accepts connections on l until Shutdown (ErrServerClosed), or until l is closed or
+// fails, and serves them what ex allows. It closes l.
+func (s *Server) Serve(l net.Listener, ex Exports) error {
+	defer l.Close()
+	s.mu.Lock()
+	if s.isClosing() {
+		s.mu.Unlock()
+		return ErrServerClosed
+	}
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, l)
+		s.mu.Unlock()
+	}()
+	for {
+		select { // a place among the handshakes, before one more is accepted
+		case s.half <- struct{}{}:
+		case <-s.closing:
+			return ErrServerClosed
+		}
+		nc, err := l.Accept()
+		if err != nil {
+			<-s.half
+			if s.isClosing() {
+				return ErrServerClosed
+			}
+			if transient(err) {
+				s.log.Warn("accept", logfield.Err(err))
+				time.Sleep(50 * time.Millisecond)
+				continue
+			}
+			return err
+		}
+		s.start(nc, ex)
+	}
+}
+
+func (s *Server) isClosing() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// start serves one accepted connection, unless there are too many.
+func (s *Server) start(nc net.Conn, ex Exports) {
+	st, err := newSocket(nc, s.cfg.StallTimeout)
+	if err == nil {
+		var peer Peer
+		if peer, err = peerOf(nc); err == nil {
+			if c := s.register(st, peer); c != nil {
+				go func() {
+					defer s.done.Done()
+					c.serve(ex)
+				}()
+				return
+			}
+			err = errors.New("too many connections")
+		}
+	}
+	s.log.Warn("connection refused", logfield.Err(err))
+	<-s.half
+	nc.Close()
+}
+
+func (s *Server) register(st stream, peer Peer) *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.isClosing() || len(s.conns) >= s.cfg.MaxConnections {
+		return nil
+	}
+	s.next++
+	c := newConn(s, s.next, st, peer)
+	s.conns[c] = struct{}{}
+	s.done.Add(1)
+	return c
+}
+
+func (s *Server) unregister(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+}
+
+// Shutdown accepts no more connections, lets what is under way finish, sends
+// the replies and closes the connections. When ctx ends first, the connections are cut and
+// ctx's error is returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.isClosing() {
+		close(s.closing)
+	}
+	for l := range s.listeners {
+		l.Close()
+	}
+	for c := range s.conns {
+		c.finish()
+	}
+	s.mu.Unlock()
+	idle := make(chan struct{})
+	go func() {
+		s.done.Wait()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	for c := range s.conns {
+		c.kill()
+	}
+	s.mu.Unlock()
+	return ctx.Err()
+}
