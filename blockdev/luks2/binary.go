@@ -130,7 +130,11 @@ func decodeBinary(raw []byte, i int, f io.ReaderAt) (binHeader, error) {
 	if !checksumOK(raw[:binSize], bytes.NewReader(raw[binSize:])) {
 		return b, errors.New("checksum differs")
 	}
-	if !zero(raw[offPadding:offCsum]) || !zero(raw[offCsum+sha256.Size:binSize]) {
+	// The checksum does not cover the end of its own field.
+	if !zero(raw[offCsum+sha256.Size : offPadding2]) {
+		return b, errors.New("bytes after the checksum")
+	}
+	if !zero(raw[offPadding:offCsum]) || !zero(raw[offPadding2:binSize]) {
 		return b, fmt.Errorf("%w: padding of the binary header is not zero", ErrUnsupported)
 	}
 	for _, s := range []struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 )
 
@@ -133,6 +134,7 @@ func TestWriteCutAtAnyByteLeavesOldOrNewHeader(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := &recorder{memFile: *start.clone()}
 			h, _ := mustRead(t, r)
+			before, _ := mustRead(t, r)
 			h.Label, h.Requirements, h.Token.Generation = "new", nil, 2
 			h.Token.WrappedDK = bytes.Repeat([]byte("longer"), 100)
 			if err := Write(r, sealed(t, h)); err != nil {
@@ -145,14 +147,13 @@ func TestWriteCutAtAnyByteLeavesOldOrNewHeader(t *testing.T) {
 				if err != nil {
 					t.Fatalf("cut %d: %v (%v)", cuts, err, cond)
 				}
-				if got.Label != "old" && got.Label != "new" {
-					t.Fatalf("cut %d: label %q", cuts, got.Label)
-				}
-				if err := got.Verify(testDK(1)); err != nil {
-					t.Fatalf("cut %d: %v", cuts, err)
-				}
-				if got.Label == "new" {
+				if reflect.DeepEqual(got, h) {
 					news++
+				} else if !reflect.DeepEqual(got, before) {
+					t.Fatalf("cut %d: neither the old nor the new header: %v", cuts, got)
+				}
+				if cuts%11 != 0 {
+					return // repairing is a hash each; a sample shows it
 				}
 				f := &memFile{bytes.Clone(state)}
 				if err := Repair(f); err != nil {
