@@ -32,8 +32,8 @@ type ChildOptions struct {
 // provider, and returns; the process is to exit then. For attach, pages is the
 // descriptor of the key pages, else nil. Run closes both.
 //
-// It hardens the process and locks its memory before it reads anything. Failures of the
-// request are answered, and returned too; a conversation that breaks off ends
+// It hardens the process and locks its memory before it reads anything. A failure of the
+// request is the answer, and not returned; a conversation that breaks off ends
 // the work at once.
 func Run(conn *os.File, pages *os.File, provider kms.Provider, opt ChildOptions) error {
 	if pages != nil {
@@ -76,7 +76,7 @@ func answer(conn, pages *os.File, provider kms.Provider, opt ChildOptions, lockE
 	if err != nil {
 		answer.Header, answer.Error = nil, toWire(err)
 	}
-	return errors.Join(err, send(c, &answer))
+	return send(c, &answer)
 }
 
 // serve does what q asks, as long as the engine is there and time is left.

@@ -32,6 +32,9 @@ import (
 // DefaultTimeout is how long a key may take.
 const DefaultTimeout = 30 * time.Second
 
+// DefaultParallel is how many children run at once.
+const DefaultParallel = 8
+
 // Spawner starts a child that calls Run. Calls may be concurrent.
 type Spawner interface {
 	// Spawn starts a child with files as descriptors 3, 4, …, and returns
@@ -44,6 +47,9 @@ type Spawner interface {
 type Options struct {
 	// Timeout of each operation, 0 is DefaultTimeout.
 	Timeout time.Duration
+	// Parallel is how many children there may be at once, 0 is
+	// DefaultParallel. Others wait, which does not count as their time.
+	Parallel int
 }
 
 // Client is the engine's side. Its methods may be called concurrently; they do
@@ -54,6 +60,7 @@ type Options struct {
 type Client struct {
 	spawner  Spawner
 	timeout  time.Duration
+	places   chan struct{} // one token for each child
 	unlocked atomic.Bool
 	fetched  atomic.Uint64
 }
@@ -64,6 +71,10 @@ func New(sp Spawner, opt Options) *Client {
 	if c.timeout <= 0 {
 		c.timeout = DefaultTimeout
 	}
+	if opt.Parallel <= 0 {
+		opt.Parallel = DefaultParallel
+	}
+	c.places = make(chan struct{}, opt.Parallel)
 	return c
 }
 
@@ -120,12 +131,18 @@ func (c *Client) Fetched() uint64 { return c.fetched.Load() }
 
 // ask starts a child, asks it q and waits until it is gone.
 func (c *Client) ask(ctx context.Context, q *request, pages *os.File) (*response, error) {
+	select {
+	case c.places <- struct{}{}:
+		defer func() { <-c.places }()
+	case <-ctx.Done():
+		return nil, c.expired(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	q.Version, q.TimeoutMS = protocolVersion, milliseconds(time.Until(deadline))
 	if q.TimeoutMS <= 0 || ctx.Err() != nil {
-		return nil, c.expired(ctx, context.DeadlineExceeded)
+		return nil, c.expired(ctx)
 	}
 	conn, theirs, err := pair()
 	if err != nil {
@@ -180,12 +197,12 @@ func (c *Client) failed(ctx context.Context, err error) error {
 	case gone(err):
 		return ErrDied
 	case ctx.Err() != nil, errors.As(err, &ne) && ne.Timeout():
-		return c.expired(ctx, err)
+		return c.expired(ctx)
 	}
 	return fmt.Errorf("talk to the key child: %w", err)
 }
 
-func (c *Client) expired(ctx context.Context, err error) error {
+func (c *Client) expired(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"sealdisk/blockdev/luks2"
 	"sealdisk/pkg/api"
@@ -51,12 +52,12 @@ func TestErrorsTravel(t *testing.T) {
 func TestAnswersChecked(t *testing.T) {
 	honest := created(t, newClient(t, newFake()))
 	reply := func(edit func(h *luks2.Header)) scripted {
-		return func([]byte) [][]byte {
+		return scripted{answers: func([]byte) [][]byte {
 			h := *honest
 			edit(&h)
 			b, _ := json.Marshal(&response{Version: protocolVersion, Header: &h})
 			return [][]byte{b}
-		}
+		}}
 	}
 	if _, err := New(reply(func(*luks2.Header) {}), Options{}).Create(t.Context(), plain(), "finance"); err != nil {
 		t.Fatalf("the honest answer: %v", err)
@@ -117,10 +118,18 @@ func TestBrokenConversations(t *testing.T) {
 		{"no header", [][]byte{ok}, ErrAnswer},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := New(scripted(func([]byte) [][]byte { return tc.reply }), Options{}).Create(t.Context(), plain(), "finance")
+			_, err := New(scripted{answers: func([]byte) [][]byte { return tc.reply }}, Options{}).Create(t.Context(), plain(), "finance")
 			wantIs(t, err, tc.want)
 		})
 	}
+	t.Run("attach, two messages", func(t *testing.T) {
+		c := New(scripted{answers: func([]byte) [][]byte { return [][]byte{ok, ok} }}, Options{})
+		wantIs(t, c.Attach(t.Context(), plain(), pages(t)), ErrAnswer)
+	})
+	t.Run("attach, does not go away", func(t *testing.T) {
+		c := New(scripted{func([]byte) [][]byte { return [][]byte{ok} }, t.Context()}, Options{Timeout: 50 * time.Millisecond})
+		wantIs(t, c.Attach(t.Context(), plain(), pages(t)), ErrTimeout)
+	})
 	t.Run("cannot start", func(t *testing.T) {
 		_, err := New(cannotStart{}, Options{}).Create(t.Context(), plain(), "finance")
 		wantIs(t, err, os.ErrPermission)
@@ -165,8 +174,8 @@ func TestBadRequests(t *testing.T) {
 			if p, err := parseResponse(b); err != nil || p.Error == nil || p.Header != nil {
 				t.Errorf("answer %s: %v", b, err)
 			}
-			if err := <-done; err == nil {
-				t.Error("the child's own outcome is success")
+			if err := <-done; err != nil {
+				t.Error(err)
 			}
 			if len(f.calls) != 0 {
 				t.Errorf("the KMS was asked: %v", f.calls)
@@ -218,4 +227,3 @@ func FuzzResponse(f *testing.F) {
 		}
 	})
 }
-

@@ -28,6 +28,7 @@ type fakeKMS struct {
 	mangle  func(call int, dk []byte)       // changes what Unwrap gives
 	hang    map[string]bool                 // operation → waits for ctx
 	entered chan string                     // tells operations that hang
+	ended   []error                         // why those that hung ended
 	keyID   string                          // of the wrapped key, if not the key's
 	newDK   func() []byte                   // if set
 	wrapped func(w kms.Wrapped) kms.Wrapped // changes what NewWrapped gives
@@ -51,6 +52,9 @@ func (f *fakeKMS) enter(ctx context.Context, op string) error {
 	if hang {
 		f.entered <- op
 		<-ctx.Done()
+		f.mu.Lock()
+		f.ended = append(f.ended, ctx.Err())
+		f.mu.Unlock()
 		return fmt.Errorf("%s: %w", op, ctx.Err())
 	}
 	return err
@@ -142,8 +146,12 @@ func newClient(t *testing.T, f kms.Provider) *Client {
 	return New(s, Options{Timeout: 20 * time.Second})
 }
 
-// scripted is a child that answers whatever the test says.
-type scripted func(req []byte) [][]byte
+// scripted is a child that answers whatever the test says. If it has an until,
+// it goes away only when that ends.
+type scripted struct {
+	answers func(req []byte) [][]byte
+	until   context.Context
+}
 
 func (s scripted) Spawn(_ context.Context, files ...*os.File) error {
 	fd, err := unix.FcntlInt(files[0].Fd(), unix.F_DUPFD_CLOEXEC, 0)
@@ -160,8 +168,11 @@ func (s scripted) Spawn(_ context.Context, files ...*os.File) error {
 		if err != nil {
 			return
 		}
-		for _, m := range s(b) {
+		for _, m := range s.answers(b) {
 			c.Write(m)
+		}
+		if s.until != nil {
+			<-s.until.Done()
 		}
 	}()
 	return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -242,7 +243,7 @@ func TestDeadlines(t *testing.T) {
 	t.Run("engine's", func(t *testing.T) {
 		silent := make(chan struct{})
 		defer close(silent)
-		c := New(scripted(func([]byte) [][]byte { <-silent; return nil }), Options{Timeout: 50 * time.Millisecond})
+		c := New(scripted{answers: func([]byte) [][]byte { <-silent; return nil }}, Options{Timeout: 50 * time.Millisecond})
 		err := c.Attach(t.Context(), plain(), pages(t))
 		wantIs(t, err, ErrTimeout)
 		wantIs(t, err, kms.ErrUnavailable)
@@ -253,8 +254,41 @@ func TestDeadlines(t *testing.T) {
 		go func() { <-f.entered; <-f.entered; cancel() }() // the first is of the child above
 		_, err := New(s, Options{}).Create(ctx, plain(), "finance")
 		wantIs(t, err, context.Canceled)
-		s.wg.Wait() // the child notices that nobody listens, and ends
+		s.wg.Wait()
+		if len(f.ended) != 2 || f.ended[1] != context.Canceled {
+			t.Errorf("the child did not notice that nobody listens: %v", f.ended)
+		}
 	})
+}
+
+// Many disks at once get their keys a few at a time.
+func TestParallel(t *testing.T) {
+	f := newFake()
+	s := &inProcess{t: t, provider: f}
+	c := New(s, Options{Parallel: 2})
+	var wg sync.WaitGroup
+	f.entered = make(chan string)
+	f.hang["describe"] = true
+	ctx, cancel := context.WithCancel(t.Context())
+	for range 5 {
+		wg.Go(func() { c.Create(ctx, plain(), "finance") })
+	}
+	<-f.entered
+	<-f.entered
+	select {
+	case <-f.entered:
+		t.Error("a third child")
+	default:
+	}
+	if n := len(c.places); n != 2 {
+		t.Errorf("%d children", n)
+	}
+	cancel()
+	wg.Wait()
+	s.wg.Wait()
+	if n := f.called("describe"); n != 2 {
+		t.Errorf("%d children asked, want 2: the others were cancelled while they waited", n)
+	}
 }
 
 func TestRequireLocked(t *testing.T) {
