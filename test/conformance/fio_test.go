@@ -1,0 +1,33 @@
+package conformance
+
+import (
+	"strings"
+	"testing"
+
+	"sealdisk/test/testbed"
+)
+
+// fio with verification: random sizes, four jobs, trims among the writes.
+func TestFioVerify(t *testing.T) {
+	d := testbed.Start(t)
+	uri := d.Disk("vol", "256M")
+	for _, c := range []struct {
+		name string
+		args []string
+	}{
+		{"random sizes", []string{"--rw=randrw", "--bsrange=512-128k", "--blockalign=512", "--iodepth=16"}},
+		{"bytes", []string{"--rw=randwrite", "--bs_unaligned", "--bsrange=1k-20k", "--iodepth=4", "--io_size=8M"}},
+		{"with trims", []string{"--rw=randwrite", "--bs=4k", "--iodepth=8", "--trim_percentage=20", "--trim_verify_zero=1", "--trim_backlog=64"}},
+		{"sequential, 1 MiB", []string{"--rw=write", "--bs=1M", "--iodepth=8"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args := append([]string{"fio", "--name=v", "--ioengine=nbd", "--uri=" + uri, "--thread",
+				"--numjobs=4", "--size=32M", "--offset_increment=64M", "--fsync=256",
+				"--verify=crc32c", "--verify_fatal=1", "--verify_backlog=512", "--do_verify=1", "--randseed=11", "--group_reporting"}, c.args...)
+			out := testbed.Succeed(t, args...)
+			if !strings.Contains(out, "err= 0") {
+				t.Errorf("fio:\n%s", out)
+			}
+		})
+	}
+}
