@@ -37,7 +37,8 @@ type KeyFetcher interface {
 	// DK, digest and MAC. The DK was unwrapped on trial.
 	Create(ctx context.Context, h *luks2.Header, key string) (*luks2.Header, error)
 	// Attach unwraps the DK of h, checks the header's digest and MAC, and fills
-	// r with the expanded key. r is not filled on an error.
+	// r with the expanded key, which is mapped when Attach returns nil. On an
+	// error r is to be destroyed.
 	Attach(ctx context.Context, h *luks2.Header, r *secmem.Region) error
 	// Reseal checks old as Attach does and returns next sealed with the same DK.
 	Reseal(ctx context.Context, old, next *luks2.Header) (*luks2.Header, error)

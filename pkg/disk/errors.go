@@ -1,0 +1,105 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"sealdisk/blockdev"
+	"sealdisk/blockdev/luks2"
+	"sealdisk/pkg/api"
+	"sealdisk/pkg/kms"
+	"sealdisk/pkg/secmem"
+)
+
+// mapping says, in this one place, what users see of the errors of the
+// packages below. The first entry that errors.Is finds is taken. The codes are those of the EVS
+// API reference, "Error Codes".
+var mapping = []struct {
+	err   error
+	class api.Class
+	code  string
+	hint  string // PROJECT and KEY in it are replaced
+}{
+	{kms.ErrNoAgency, api.ClassDenied, "EVS.2143", "a Security Administrator can grant it: sealdisk agency grant --project PROJECT"},
+	{kms.ErrDisabled, api.ClassKeyUnusable, "EVS.2040", "enable the key: sealdisk key enable KEY"},
+	{kms.ErrPendingDeletion, api.ClassKeyUnusable, "EVS.2040", "cancel the deletion, then enable the key: sealdisk key cancel-deletion KEY; sealdisk key enable KEY"},
+	{kms.ErrFrozen, api.ClassKeyUnusable, "EVS.2040", "renew the key or top up the account, then try again"},
+	{kms.ErrNotFound, api.ClassKeyUnusable, "EVS.2105", "sealdisk key list shows the keys; what a deleted key encrypted can't be restored"},
+	{kms.ErrDenied, api.ClassDenied, "EVS.5403", "the key's owner must share it with this project"},
+	{kms.ErrBinding, api.ClassCorrupt, "EVS.2024", "the wrapped key was made for another disk, project or key: restore the header from a backup"},
+	{kms.ErrThrottled, api.ClassKMSUnreachable, "EVS.2044", "try again later"},
+	{kms.ErrUnavailable, api.ClassKMSUnreachable, "EVS.2044", "see whether the KMS runs: sealdisk status"},
+	{kms.ErrProtocol, api.ClassInternal, "EVS.5500", ""},
+
+	{luks2.ErrForged, api.ClassCorrupt, "EVS.2024", "restore the header from a backup: somebody changed it without the key"},
+	{luks2.ErrWrongKey, api.ClassCorrupt, "EVS.2024", "restore the header from a backup: it does not belong to this data key"},
+	{luks2.ErrUnsupported, api.ClassCorrupt, "EVS.2024", "sealdisk opens only the containers that it writes"},
+	{luks2.ErrDamaged, api.ClassCorrupt, "EVS.2024", "restore the first 16 MiB of the image from a backup"},
+	{luks2.ErrNotLUKS2, api.ClassCorrupt, "EVS.2024", "restore the first 16 MiB of the image from a backup"},
+
+	{blockdev.ErrSyncFailed, api.ClassInternal, "EVS.2024", "data written since the last flush may be lost; the next attach needs --accept-data-loss"},
+	{blockdev.ErrGeometry, api.ClassCorrupt, "EVS.2024", "restore the image from a backup"},
+	{blockdev.ErrNoSpace, api.ClassNoSpace, "EVS.5413", "make space where the state directory is"},
+	{syscall.ENOSPC, api.ClassNoSpace, "EVS.5413", "make space where the state directory is"},
+	{syscall.EDQUOT, api.ClassNoSpace, "EVS.5413", "make space where the state directory is"},
+
+	{secmem.ErrMemlock, api.ClassNoSpace, "EVS.2134", "raise the limit of locked memory (ulimit -l, LimitMEMLOCK)"},
+	{secmem.ErrSecretUnavailable, api.ClassConflict, "EVS.2134", "leave out --require-secretmem, or boot with secretmem.enable=1"},
+
+	{ErrRecord, api.ClassCorrupt, "EVS.2024", "restore the catalog entry from a backup, or remove it and import the disk"},
+	{fs.ErrNotExist, api.ClassNotFound, "EVS.5404", ""},
+	{fs.ErrPermission, api.ClassDenied, "EVS.5403", "the daemon's user must be allowed to"},
+	{context.DeadlineExceeded, api.ClassInternal, "EVS.5500", "it took too long"},
+	{context.Canceled, api.ClassInternal, "EVS.5503", "the daemon is stopping, or the request was given up"},
+}
+
+// apiError turns err into what users see. An *api.Error stays what it is. doing
+// says what failed, e.g. "attach disk data"; r, which may be nil, completes hints.
+func apiError(doing string, err error, r *Record) *api.Error {
+	message := func(s string) string {
+		if doing == "" {
+			return s
+		}
+		return doing + ": " + s
+	}
+	var e *api.Error
+	if errors.As(err, &e) {
+		c := *e
+		c.Err = err
+		return &c
+	}
+	for _, m := range mapping {
+		if !errors.Is(err, m.err) {
+			continue
+		}
+		hint := m.hint
+		if r != nil {
+			hint = strings.ReplaceAll(hint, "PROJECT", r.Project)
+			if r.Encryption != nil && r.Encryption.KeyID != "" {
+				hint = strings.ReplaceAll(hint, "KEY", r.Encryption.KeyID)
+			}
+		}
+		return &api.Error{Class: m.class, Code: m.code, Message: message(err.Error()), Hint: hint, Err: err}
+	}
+	return &api.Error{Class: api.ClassInternal, Code: "EVS.5500", Message: message(err.Error()), Err: err}
+}
+
+func usage(code, hint, format string, v ...any) error {
+	return &api.Error{Class: api.ClassUsage, Code: code, Message: fmt.Sprintf(format, v...), Hint: hint}
+}
+
+func corrupt(hint, format string, v ...any) error {
+	return &api.Error{Class: api.ClassCorrupt, Code: "EVS.2024", Message: fmt.Sprintf(format, v...), Hint: hint}
+}
+
+func conflict(hint, format string, v ...any) error {
+	return &api.Error{Class: api.ClassConflict, Code: "EVS.5400", Message: fmt.Sprintf(format, v...), Hint: hint}
+}
+
+func notFound(what, id string) error {
+	return &api.Error{Class: api.ClassNotFound, Code: "EVS.5404", Message: fmt.Sprintf("%s %s does not exist", what, id)}
+}
