@@ -60,6 +60,9 @@ type schedule struct {
 	_             [ScheduleSize - offEnd]byte
 }
 
+// Compiles only if the view covers the storage exactly.
+var _ = [1]byte{}[unsafe.Sizeof(schedule{})-ScheduleSize]
+
 // view returns the schedule in b; the caller has checked size and alignment.
 func view(b []byte) *schedule { return (*schedule)(unsafe.Pointer(unsafe.SliceData(b))) }
 
@@ -84,9 +87,12 @@ func Check(sched []byte) error {
 
 // Expand expands key into dst (ScheduleSize bytes, 64-byte aligned, apart from
 // key; otherwise it panics), for both directions and every tier. The first
-// half of key encrypts data (IEEE 1619's Key1), the second the tweaks (Key2). It
-// keeps nothing: key may be cleared afterwards, and every word of it that was
-// put elsewhere than into dst has been. On an error dst is not written.
+// half of key encrypts data (IEEE 1619's Key1), the second the tweaks (Key2). On
+// an error dst is not written.
+//
+// It keeps nothing, and the part of the stack that it used is overwritten; what
+// registers still hold, and copies that a signal or the growth of the stack made
+// meanwhile, are not. So call it in a process that ends soon.
 //
 // Errors: ErrKeySize, ErrEqualHalves.
 func Expand(dst, key []byte) error {
@@ -105,7 +111,16 @@ func Expand(dst, key []byte) error {
 	}
 
 	clear(dst)
-	s := view(dst)
+	expand(view(dst), key1, key2)
+	scrubStack()
+	return nil
+}
+
+// expand is not inlined, so that all it leaves on the stack lies below Expand's frame,
+// where scrubStack reaches it.
+//
+//go:noinline
+func expand(s *schedule, key1, key2 []byte) {
 	rounds := len(key1)/4 + 6
 	expandKey(s.enc[:rounds+1], key1)
 	expandKey(s.tweak[:rounds+1], key2)
@@ -114,7 +129,15 @@ func Expand(dst, key []byte) error {
 	sliceKey(s.slicedTweak[:rounds+1], s.tweak[:rounds+1])
 	s.rounds = uint32(rounds)
 	s.magic = scheduleMagic | layoutVersion // last: half a schedule is none
-	return nil
+}
+
+// scrubStack overwrites the stack below its caller's frame, further down than expand
+// and what it calls ever reach.
+//
+//go:noinline
+func scrubStack() {
+	var frame [4096]byte
+	wipe(frame[:])
 }
 
 // expandKey is KeyExpansion of FIPS 197 section 5.2 with the bitsliced S-box. All
@@ -205,7 +228,6 @@ func sliceKey(out []slicedKey, lanes []lane) {
 			}
 		}
 	}
-	wipe(block[:])
 }
 
 // wipe clears b; not inlined, so that clearing what is never read again stays.

@@ -2,8 +2,7 @@ package xts
 
 const (
 	blockSize = 16
-	// maxUnit is the longest data unit in bytes: 2^20 blocks (SP 800-38E, IEEE
-	// 1619 section 5.1).
+	// maxUnit is the longest data unit in bytes: 2^20 blocks (SP 800-38E).
 	maxUnit = blockSize << 20
 )
 
