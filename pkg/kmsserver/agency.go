@@ -47,6 +47,7 @@ func (s *Server) revokeAgency(c *call) (any, error) {
 	return s.agency(c.project)
 }
 
+// status tells nothing secret: it is for whoever can reach the socket.
 func (s *Server) status(*call) (any, error) {
 	st, err := s.store.Status()
 	if err != nil {
@@ -55,5 +56,3 @@ func (s *Server) status(*call) (any, error) {
 	return api.KMSStatus{Store: st.Path, StoreID: st.ID, Format: st.Format, RootKey: string(st.Root),
 		MemoryLocked: s.locked, Keys: st.Keys, Agencies: st.Agencies, PID: os.Getpid()}, nil
 }
-
-func (s *Server) backup(*call) (any, error) { return nil, errors.New("not yet") }

@@ -40,8 +40,8 @@ var (
 	ErrWrongRootKey = errors.New("the root key is not this key store's")
 	// ErrNoRootKey is returned when the root key is not where it should be.
 	ErrNoRootKey = errors.New("the root key is missing")
-	// ErrRootKeyFile is returned when a root key file's kind, owner, mode or contents are not acceptable.
-	ErrRootKeyFile = errors.New("the root key file is refused")
+	// ErrRootKeyFile is returned when the kind, owner, mode or contents of a file with a root key or passphrase are not acceptable.
+	ErrRootKeyFile = errors.New("the file is refused")
 	// ErrFormat is returned when a newer sealdisk wrote the store or backup.
 	ErrFormat = errors.New("written by a newer sealdisk")
 	// ErrClosed is returned after Close.

@@ -38,6 +38,7 @@ type RootSource struct {
 	// Passphrase asks for the passphrase; the caller of it destroys what it
 	// returns.
 	Passphrase func() (*secmem.Buffer, error)
+	raw        []byte // the key itself, while a backup is restored
 	// KDF is used for the passphrase of a new store; the zero value is
 	// DefaultKDF. An existing store knows its own.
 	KDF KDF
@@ -73,6 +74,10 @@ func random(n int) []byte {
 // (fresh), a file is made and the passphrase gets new parameters, which are
 // returned.
 func (s RootSource) load(dir string, fresh bool, kdf KDF, dst []byte) (KDF, error) {
+	if s.raw != nil {
+		copy(dst, s.raw)
+		return kdf, nil
+	}
 	switch s.Mode() {
 	case RootPassphrase:
 		if fresh {
@@ -143,36 +148,48 @@ func fromCredential(name string, dst []byte) error {
 func privateMode(m fs.FileMode) bool    { return m.Perm()&0o077 == 0 }
 func credentialMode(m fs.FileMode) bool { return m.Perm()&0o037 == 0 }
 
-// readRootFile reads the key in path into dst without following a link, and
-// refuses files that others could read or replace.
-func readRootFile(path string, modeOK func(fs.FileMode) bool, dst []byte) error {
+// openPrivate opens path for reading without following a link, and refuses
+// files that others could read or replace. what names it in errors.
+func openPrivate(path, what string, modeOK func(fs.FileMode) bool) (*os.File, fs.FileInfo, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ELOOP) {
-		return refuse(path, "is a symbolic link", "put the file itself there")
+		return nil, nil, refuse(path, what, "is a symbolic link", "give the path of the file itself")
 	}
 	if err != nil {
-		return fmt.Errorf("root key: %w", err)
+		return nil, nil, fmt.Errorf("%s: %w", what, err)
 	}
-	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return fmt.Errorf("root key: %w", err)
+		return nil, nil, errors.Join(fmt.Errorf("%s: %w", what, err), f.Close())
 	}
 	owner := st.Sys().(*syscall.Stat_t).Uid
 	switch {
 	case !st.Mode().IsRegular():
-		return refuse(path, "is not a regular file", "")
+		err = refuse(path, what, "is not a regular file", "")
 	case owner != uint32(os.Geteuid()) && owner != 0:
-		return refuse(path, fmt.Sprintf("belongs to uid %d", owner), fmt.Sprintf("chown %d %s", os.Geteuid(), path))
+		err = refuse(path, what, fmt.Sprintf("belongs to uid %d", owner), fmt.Sprintf("chown %d %s", os.Geteuid(), path))
 	case !modeOK(st.Mode()):
-		return refuse(path, fmt.Sprintf("has mode %04o, so others may read it", st.Mode().Perm()), "chmod 0600 "+path)
+		err = refuse(path, what, fmt.Sprintf("has mode %04o, so others may read it", st.Mode().Perm()), "chmod 0600 "+path)
 	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, st, nil
+}
+
+// readRootFile reads the key in path into dst.
+func readRootFile(path string, modeOK func(fs.FileMode) bool, dst []byte) error {
+	f, st, err := openPrivate(path, "the root key", modeOK)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
 	return parseRootKey(path, f, st.Size(), dst)
 }
 
 func parseRootKey(path string, r io.Reader, size int64, dst []byte) error {
 	if size != int64(rootFileSize) && size != int64(rootFileSize-1) && size != keySize {
-		return refuse(path, fmt.Sprintf("holds %d bytes and so no root key", size), "restore it from a backup")
+		return refuse(path, "the root key", fmt.Sprintf("holds %d bytes and so no root key", size), "restore it from a backup")
 	}
 	buf, err := secmem.Lock(int(size))
 	if err != nil {
@@ -198,7 +215,7 @@ func parseRootKey(path string, r io.Reader, size int64, dst []byte) error {
 		ok = false
 	}
 	if !ok {
-		return refuse(path, "holds no root key of this version", "restore it from a backup")
+		return refuse(path, "the root key", "holds no root key of this version", "restore it from a backup")
 	}
 	return nil
 }
@@ -250,7 +267,7 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// refuse is the error for a root key that must not be trusted.
-func refuse(path, why, hint string) error {
-	return &api.Error{Class: api.ClassDenied, Err: ErrRootKeyFile, Message: fmt.Sprintf("the root key %s %s", path, why), Hint: hint}
+// refuse is the error for a file with a secret that must not be trusted.
+func refuse(path, what, why, hint string) error {
+	return &api.Error{Class: api.ClassDenied, Err: ErrRootKeyFile, Message: fmt.Sprintf("%s %s %s", what, path, why), Hint: hint}
 }
