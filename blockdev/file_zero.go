@@ -22,26 +22,31 @@ const (
 func (a *able) is(v uint32) bool { return a.v.Load() == v }
 func (a *able) set(v uint32)     { a.v.Store(v) }
 
+// learn takes what a try returned.
+func (a *able) learn(err error) {
+	switch {
+	case err == nil:
+		a.set(ableYes)
+	case unsupported(err):
+		a.set(ableNo)
+	}
+}
+
 // unsupported tells whether the storage lacks an operation, as against failing at it.
 func unsupported(err error) bool {
 	return errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOSYS)
 }
 
-// probeZero finds out whether the file can be punched, by punching what lies
-// behind its end, where nothing is. ZERO_RANGE would allocate there and block
-// devices refuse it: they are found out at the first use.
+// probeZero finds out what zeroing the file's system knows, on what lies behind
+// the file's end, where nothing is, and which is given back. Block devices refuse that: they
+// are found out at the first use.
 func (f *File) probeZero(info StorageInfo) {
 	if info.ZeroAlign > 1 {
 		return
 	}
 	end := (info.Size + sizeUnit - 1) / sizeUnit * sizeUnit
-	err := f.st.Punch(end, sizeUnit)
-	switch {
-	case err == nil:
-		f.punch.set(ableYes)
-	case unsupported(err):
-		f.punch.set(ableNo)
-	}
+	f.zero.learn(f.st.ZeroRange(end, sizeUnit))
+	f.punch.learn(f.st.Punch(end, sizeUnit))
 }
 
 // reserve allocates the whole range.
@@ -97,19 +102,16 @@ func (f *File) fua(fl Flags) error {
 }
 
 // zeroRange makes a range read as zeros with the first that works of: a punch
-// (where allowed), ZERO_RANGE, writing (where allowed). ErrNotSupported, with
-// nothing changed, when none does.
+// (where allowed), ZERO_RANGE, writing (where allowed; edges smaller than the storage's block are
+// always written). ErrNotSupported, with nothing changed, when none does.
 func (f *File) zeroRange(off, length int64, punch, write bool) error {
 	at, end := f.base+off, f.base+off+length
 	align := f.st.Info().ZeroAlign
 	lo, hi := (at+align-1)/align*align, end/align*align
-	fast := punch && !f.punch.is(ableNo) || !f.zero.is(ableNo)
 	if lo >= hi {
-		// Only edges, or nothing: nothing to try it out on.
-		fast = punch && f.punch.is(ableYes) || f.zero.is(ableYes)
-		lo, hi = end, end
+		lo, hi = end, end // less than a block: an edge
 	}
-	if !fast && !write {
+	if able := punch && !f.punch.is(ableNo) || !f.zero.is(ableNo); !able && !write {
 		return ErrNotSupported
 	}
 	for done := lo; done < hi; {
@@ -133,25 +135,23 @@ func (f *File) zeroRange(off, length int64, punch, write bool) error {
 func (f *File) zeroPiece(at, n int64, punch bool) error {
 	if punch && !f.punch.is(ableNo) {
 		err := retryEINTR(f.st.Punch, at, n)
-		switch {
-		case err == nil:
-			f.punch.set(ableYes)
+		f.punch.learn(err)
+		if err == nil {
 			return nil
-		case !unsupported(err):
+		}
+		if !unsupported(err) {
 			return ioError("punch", at, int(n), err)
 		}
-		f.punch.set(ableNo)
 	}
 	if !f.zero.is(ableNo) {
 		err := retryEINTR(f.st.ZeroRange, at, n)
-		switch {
-		case err == nil:
-			f.zero.set(ableYes)
+		f.zero.learn(err)
+		if err == nil {
 			return nil
-		case !unsupported(err):
+		}
+		if !unsupported(err) {
 			return ioError("zero", at, int(n), err)
 		}
-		f.zero.set(ableNo)
 	}
 	return ErrNotSupported
 }

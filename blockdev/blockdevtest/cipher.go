@@ -1,10 +1,6 @@
 package blockdevtest
 
-import (
-	"encoding/binary"
-
-	"sealdisk/blockdev"
-)
+import "encoding/binary"
 
 // Cipher is a stand-in for AES-XTS, fast and worthless: it XORs each 8 bytes with a hash of
 // its key, their position and the sector size, so that data that moved or was
@@ -14,7 +10,7 @@ type Cipher uint64
 
 // Encrypt implements blockdev.SectorCipher.
 func (c Cipher) Encrypt(dst, src []byte, sectorSize int, pos uint64) {
-	if len(src)%blockdev.GranuleSize != 0 || pos%blockdev.GranuleSize != 0 || len(dst) < len(src) {
+	if len(src)%granule != 0 || pos%granule != 0 || len(dst) < len(src) {
 		panic("blockdevtest: Cipher got parts of granules")
 	}
 	for i := 0; i < len(src); i += 8 {

@@ -8,7 +8,8 @@ import (
 	"sealdisk/blockdev"
 )
 
-const granule = blockdev.GranuleSize
+// granule is blockdev.GranuleSize as the design has it, said again so that a change shows.
+const granule = 512
 
 // Oracle is a Device that passes everything on to another and remembers what
 // that one promised, to judge what is left of it after a power cut:

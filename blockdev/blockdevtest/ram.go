@@ -77,8 +77,8 @@ func (d *RAM) Trim(off, length int64, _ blockdev.Flags) error {
 	if err := d.begin(OpPunch, off, length); err != nil {
 		return err
 	}
-	lo := (off + blockdev.GranuleSize - 1) / blockdev.GranuleSize * blockdev.GranuleSize
-	if hi := (off + length) / blockdev.GranuleSize * blockdev.GranuleSize; lo < hi {
+	lo := (off + granule - 1) / granule * granule
+	if hi := (off + length) / granule * granule; lo < hi {
 		clear(d.data[lo:hi])
 	}
 	return nil
