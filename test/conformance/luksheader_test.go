@@ -29,13 +29,12 @@ func headerSize(t *testing.T, image string) int64 {
 }
 
 // intact says whether the copy's checksum fits.
-func intact(copy []byte) bool {
-	sum := append([]byte{}, copy[atChecksum:atChecksum+32]...)
-	return bytes.Equal(sum, checksum(copy))
+func intact(header []byte) bool {
+	return bytes.Equal(header[atChecksum:atChecksum+32], checksum(header))
 }
 
-func checksum(copy []byte) []byte {
-	c := append([]byte{}, copy...)
+func checksum(header []byte) []byte {
+	c := append([]byte{}, header...)
 	clear(c[atChecksum : atChecksum+64])
 	sum := sha256.Sum256(c)
 	return sum[:]
@@ -55,27 +54,24 @@ func rewrite(t *testing.T, image string, change func(bin []byte, area map[string
 	t.Helper()
 	n := headerSize(t, image)
 	for _, at := range []int64{0, n} {
-		edit(t, image, at, n, func(copy []byte) {
-			area := parseArea(t, copy)
-			change(copy[:binarySize], area)
+		edit(t, image, at, n, func(header []byte) {
+			area := parseArea(t, header)
+			change(header[:binarySize], area)
 			b, err := json.Marshal(area)
 			if err != nil || len(b) >= int(n)-binarySize {
 				t.Fatalf("JSON of %d bytes: %v", len(b), err)
 			}
-			clear(copy[binarySize:])
-			bytes.NewBuffer(copy[binarySize:binarySize]).Write(b)
-			clear(copy[atChecksum : atChecksum+64])
-			sum := checksum(copy)
-			for i := range sum {
-				copy[atChecksum+i] = sum[i]
-			}
+			clear(header[binarySize:])
+			copy(header[binarySize:], b)
+			clear(header[atChecksum : atChecksum+64])
+			copy(header[atChecksum:], checksum(header))
 		})
 	}
 }
 
-func parseArea(t *testing.T, copy []byte) (area map[string]any) {
+func parseArea(t *testing.T, header []byte) (area map[string]any) {
 	t.Helper()
-	if err := json.Unmarshal(bytes.TrimRight(copy[binarySize:], "\x00"), &area); err != nil {
+	if err := json.Unmarshal(bytes.TrimRight(header[binarySize:], "\x00"), &area); err != nil {
 		t.Fatal(err)
 	}
 	return area
