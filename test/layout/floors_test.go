@@ -50,13 +50,23 @@ func forTests(pkg string) bool {
 	return pkg == "test" || strings.HasPrefix(pkg, "test/") || strings.HasSuffix(pkg, "test")
 }
 
+// floorOf is a package's floor. A package of tests (blockdev/blockdevtest)
+// stands on the floor of what it tests.
+func floorOf(pkg string) (floor int, known bool) {
+	floor, known = floors[pkg]
+	if !known && strings.HasSuffix(pkg, "test") {
+		floor, known = floors[path.Dir(pkg)]
+	}
+	return floor, known
+}
+
 func checkFloors(tr tree) (complaints []string) {
 	tr.parsed(&complaints, func(name string, _ *token.FileSet, f *ast.File) {
 		from := path.Dir(name)
 		if strings.HasPrefix(from, "test/") || strings.HasPrefix(from, "scripts/") || strings.Contains(from, "/_asm") {
 			return
 		}
-		fromFloor, known := floors[from]
+		fromFloor, known := floorOf(from)
 		if !known {
 			complaints = append(complaints, fmt.Sprintf("%s: package %s has no floor: give it one in test/layout", name, from))
 			return
@@ -71,13 +81,13 @@ func checkFloors(tr tree) (complaints []string) {
 				complaints = append(complaints, fmt.Sprintf("%s: product code imports %s, which is for tests", name, to))
 				continue
 			}
-			toFloor, known := floors[to]
+			toFloor, known := floorOf(to)
 			child := strings.HasPrefix(from, to+"/")
 			switch {
 			case !known && !forTests(to):
 				complaints = append(complaints, fmt.Sprintf("%s: imports %s, which has no floor", name, to))
-			case strings.HasPrefix(to, from+"/") && forTests(to) && strings.HasSuffix(name, "_test.go"):
-				// A package's own tests may use its suite of tests.
+			case toFloor <= fromFloor && forTests(to) && strings.HasSuffix(name, "_test.go"):
+				// Tests may use the suites of tests of their own floor.
 			case toFloor > fromFloor:
 				complaints = append(complaints, fmt.Sprintf("%s: floor %d imports %s of floor %d above it", name, fromFloor, to, toFloor))
 			case toFloor == fromFloor && !child && known:

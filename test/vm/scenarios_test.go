@@ -1,0 +1,56 @@
+package vm
+
+import (
+	"testing"
+	"time"
+
+	"sealdisk/test/testbed"
+)
+
+func TestMain(m *testing.M) { testbed.Main(m) }
+
+// run boots a guest for a scenario and asserts its steps.
+func run(t *testing.T, scenario string, timeout time.Duration, steps []string, params ...string) {
+	t.Helper()
+	r := Guest{Scenario: scenario, Binary: testbed.Binary(t), Timeout: timeout, Params: params}.Run(t)
+	r.Expect(t, steps...)
+}
+
+// cycle is the life of a file system, see cycle in guest/disks.sh.
+func cycle(fs string) (steps []string) {
+	for _, s := range []string{
+		"attach", "nbd-client", "mkfs", "mount", "files", "fio buffered", "fio direct", "fstrim", "contents equal", "umount", "disconnect", "detach",
+		"attach again", "nbd-client again", "fsck clean", "mount again", "contents equal again", "umount again", "disconnect again", "detach again",
+	} {
+		steps = append(steps, fs+": "+s)
+	}
+	return steps
+}
+
+var begun = []string{"nbd module", "daemon answers", "agency", "create"}
+
+// ext4 on the kernel's own NBD client, from mkfs to fsck after another attach.
+func TestExt4(t *testing.T) {
+	run(t, "ext4", 4*time.Minute, append(begun, cycle("ext4")...))
+}
+
+// XFS likewise, over four connections (nbd-client -C 4).
+func TestXFSOverFourConnections(t *testing.T) {
+	run(t, "xfs", 4*time.Minute, append(begun, cycle("xfs")...))
+}
+
+// Two partitions with two file systems.
+func TestPartitions(t *testing.T) {
+	run(t, "partitions", 4*time.Minute, append(begun,
+		"attach", "nbd-client", "partition table", "file systems on both", "files on the second", "files on the first", "umount", "disconnect", "detach",
+		"attach again", "nbd-client -C 4 -b 4096", "fsck and mount both", "contents equal", "contents equal on the second", "umount again", "disconnect again", "detach again"))
+}
+
+// dm-crypt reads a finalized disk, and refuses one that may have holes.
+func TestDMCrypt(t *testing.T) {
+	run(t, "dmcrypt", 4*time.Minute, []string{
+		"modules", "daemon answers", "agency", "create", "attach", "nbd-client", "mkfs", "mount", "files", "fstrim", "umount", "disconnect", "detach",
+		"data key", "dm-crypt refuses a disk with holes", "finalize", "dm-crypt opens a finalized disk", "fsck clean",
+		"mount through dm-crypt", "contents equal", "a file through dm-crypt", "umount again", "close",
+		"attach again", "nbd-client again", "mount again", "the file of dm-crypt is there", "detach at the end"})
+}
