@@ -24,9 +24,10 @@ type Config struct {
 	MaxRequests      int           // under way per connection: 1024
 	Workers          int           // goroutines per disk for what may block: 16
 
-	// Bytes of payload under way, at least nbd.MaxPayload each.
+	// Bytes of payload under way. Total and Conn are raised to hold the
+	// largest request.
 	MemoryTotal int64 // of all disks: 1 GiB
-	MemoryDisk  int64 // kept for each disk, never lent to others: 32 MiB
+	MemoryDisk  int64 // kept for each disk with connections, never lent to others: 4 MiB
 	MemoryConn  int64 // at most per connection: 64 MiB
 
 	Path Path
@@ -52,7 +53,7 @@ func (c Config) withDefaults() Config {
 		c.MemoryTotal = 1 << 30
 	}
 	if c.MemoryDisk <= 0 {
-		c.MemoryDisk = 32 << 20
+		c.MemoryDisk = 4 << 20
 	}
 	if c.MemoryConn <= 0 {
 		c.MemoryConn = 64 << 20

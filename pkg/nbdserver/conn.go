@@ -1,141 +1,213 @@
 package nbdserver
 
 import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"sealdisk/blockdev"
 	"sealdisk/pkg/logfield"
-	"sealdisk/pkg/nbd"
 )
 
-// conn is one client.
+// inputSize is the size of a connection's read buffer, in bytes.
+const inputSize = 64 << 10
+
+// conn is one client, from accept to the last reply.
 type conn struct {
 	srv  *Server
 	s    stream
-	in   input
 	peer Peer
 	log  *zap.Logger
-	neg  negotiated
+
+	neg  negotiated // fixed once the transmission began
+	disk *disk
+	use  memUser
+
+	// The reader's.
+	in       input
+	exec     *executor
+	isCorked bool
+
+	fate     atomic.Int32
+	hung     atomic.Bool // a hang-up was seen: something is in limbo
+	stopping atomic.Bool // the server wants no more requests
+	wake     chan struct{}
+
+	mu               sync.Mutex
+	freeList         *request
+	made, inUse      int // requests
+	readerWaits      bool
+	limbo            *request
+	outHead, outTail *request // replies to be sent
+	outBytes         int
+	corked           bool
+	writing          bool // somebody has the writer's role
+
+	// The writer role's.
+	batch    *request // taken from out, being sent
+	sent     int      // bytes of it
+	broken   bool     // nothing can be sent any more
+	wvec     [maxVec][]byte
+	writerGo chan struct{} // passes the role to the writer goroutine
 }
 
 func newConn(s *Server, n uint64, st stream, peer Peer) *conn {
-	c := &conn{srv: s, s: st, peer: peer, log: s.log.With(logfield.Conn(n), logfield.Peer(peer.String()))}
-	c.in = input{s: st, buf: make([]byte, 64<<10)}
+	c := &conn{
+		srv: s, s: st, peer: peer, log: s.log.With(logfield.Conn(n), logfield.Peer(peer.String())),
+		wake: make(chan struct{}, 1), writerGo: make(chan struct{}, 1),
+	}
+	c.in = input{s: st, buf: make([]byte, inputSize), stall: s.cfg.StallTimeout}
 	return c
 }
 
+// serve speaks with the client until one of both ends it.
 func (c *conn) serve(ex Exports) {
 	defer c.srv.unregister(c)
 	defer c.s.close()
-	c.s.setDeadline(time.Now().Add(c.srv.cfg.HandshakeTimeout))
-	h := &handshake{in: &c.in, ex: ex, peer: c.peer, log: c.log, join: func(e *Export) error { return e.Gate.join(c) }}
-	err := h.run()
-	<-c.srv.half
-	if err == nil {
-		defer h.neg.export.Gate.part(c)
-		err = h.flush()
+	err := c.shake(ex)
+	if c.disk != nil {
+		defer c.srv.leave(c)
 	}
 	if err != nil {
-		if !quiet(err) {
+		if !errors.Is(err, errAborted) && !errors.Is(err, io.EOF) {
 			c.log.Info("handshake failed", logfield.Err(err))
 		}
 		return
 	}
-	c.s.setDeadline(time.Time{})
+	c.log.Info("connected", logfield.Export(c.neg.export.Name))
+	err = c.transmit()
+	c.log.Info("disconnected", logfield.Export(c.neg.export.Name), logfield.Err(err))
+}
+
+// shake lets the client choose an export.
+func (c *conn) shake(ex Exports) error {
+	defer func() { <-c.srv.half }()
+	c.s.setDeadline(time.Now().Add(c.srv.cfg.HandshakeTimeout))
+	h := &handshake{in: &c.in, ex: ex, peer: c.peer, log: c.log, join: func(e *Export) error { return c.srv.join(c, e) }}
+	err := h.run()
+	if err == nil {
+		err = h.flush()
+	}
 	c.neg = h.neg
-	c.transmit()
+	c.s.setDeadline(time.Time{})
+	return err
 }
 
-func (c *conn) finish() { c.s.setReadDeadline(time.Unix(1, 0)) }
-func (c *conn) kill()   { c.s.close() }
-
-func (c *conn) transmit() {
-	for {
-		b, err := c.in.need(nbd.RequestHeaderSize)
-		if err != nil {
-			return
-		}
-		var h nbd.RequestHeader
-		nbd.GetRequestHeader(b, &h)
-		if h.RequestMagic != nbd.MagicRequest {
-			return
-		}
-		c.in.skip(nbd.RequestHeaderSize)
-		if nbd.Command(h.Type) == nbd.CmdDisc {
-			return
-		}
-		var data []byte
-		if nbd.Command(h.Type) == nbd.CmdWrite || nbd.Command(h.Type) == nbd.CmdRead {
-			if h.Length > nbd.MaxPayload {
-				return
-			}
-			data = make([]byte, h.Length)
-		}
-		if nbd.Command(h.Type) == nbd.CmdWrite {
-			if c.in.readFull(data) != nil {
-				return
-			}
-		}
-		errno := c.thin(&h, data)
-		var out []byte
-		var hdr [64]byte
-		read := nbd.Command(h.Type) == nbd.CmdRead
-		switch {
-		case errno != 0 && c.neg.structured:
-			out = hdr[:nbd.PutErrorChunk(hdr[:], h.Handle, errno, "")]
-		case read && c.neg.structured:
-			out = append(hdr[:nbd.PutDataChunk(hdr[:], h.Handle, h.Offset, h.Length)], data...)
-		default:
-			out = hdr[:nbd.PutSimpleReply(hdr[:], h.Handle, errno)]
-			if read && errno == 0 {
-				out = append(out, data...)
-			}
-		}
-		if writeAll(c.s, out) != nil {
-			return
-		}
+// transmit serves requests until the stream ends and nothing is under way.
+func (c *conn) transmit() error {
+	c.exec = newExecutor()
+	c.in.before = c.uncork
+	go c.writer()
+	f, err := c.read()
+	c.in.before = nil
+	c.uncork()
+	c.setFate(f)
+	if fate(c.fate.Load()) == fateDead {
+		c.s.close() // the client learns of it at once
 	}
+	c.mu.Lock()
+	for c.inUse > 0 {
+		c.readerWaits = true
+		c.mu.Unlock()
+		<-c.wake
+		c.mu.Lock()
+	}
+	c.mu.Unlock()
+	close(c.writerGo)
+	return plain(err)
 }
 
-func (c *conn) thin(h *nbd.RequestHeader, data []byte) nbd.Errno {
-	e := c.neg.export
-	if !e.Gate.enter() {
-		return nbd.ESHUTDOWN
+// plain removes what is no news from the reason for a connection's end.
+func plain(err error) error {
+	switch {
+	case errors.Is(err, net.ErrClosed), errors.Is(err, errStopped):
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errors.New("client stopped in the middle of a request")
 	}
-	defer e.Gate.leave()
-	if blockdev.CheckRange(int64(h.Offset), int64(h.Length), e.Device.Size()) != nil {
-		return nbd.EINVAL
-	}
-	wait := make(chan struct{})
-	r := &blockdev.Range{Off: int64(h.Offset), Len: int64(h.Length), Exclusive: true, Granted: func(*blockdev.Range) { close(wait) }}
-	if !e.Locks.Acquire(r) {
-		<-wait
-	}
-	defer e.Locks.Release(r)
-	var f blockdev.Flags
-	if nbd.CommandFlags(h.CommandFlags)&nbd.FlagFUA != 0 {
-		f = blockdev.FUA
-	}
-	var err error
-	switch nbd.Command(h.Type) {
-	case nbd.CmdRead:
-		err = e.Device.ReadAt(data, int64(h.Offset))
-	case nbd.CmdWrite:
-		err = e.Device.WriteAt(data, int64(h.Offset), f)
-	case nbd.CmdFlush:
-		err = e.Device.Flush()
-	case nbd.CmdTrim:
-		err = e.Device.Trim(int64(h.Offset), int64(h.Length), f)
-	case nbd.CmdWriteZeroes:
-		err = e.Device.WriteZeroes(int64(h.Offset), int64(h.Length), f)
-	case nbd.CmdCache:
+	return err
+}
+
+// finish lets the connection end once what is under way is done and its
+// replies are sent. It never blocks.
+func (c *conn) finish() {
+	c.stopping.Store(true)
+	c.s.stopReads()
+	c.wakeReader()
+}
+
+// kill cuts the connection: what has not begun is dropped.
+func (c *conn) kill() {
+	c.setFate(fateDead)
+	c.s.close()
+	c.wakeReader()
+}
+
+// wakeReader makes the reader look again at what it waits for. It never blocks.
+func (c *conn) wakeReader() {
+	select {
+	case c.wake <- struct{}{}:
 	default:
-		return nbd.EINVAL
 	}
+}
+
+// grantedTo makes the function that the range lock calls for r.
+func (c *conn) grantedTo(r *request) func(*blockdev.Range) {
+	return func(*blockdev.Range) { c.disk.push(r) }
+}
+
+// unlock releases r's granules and lets it out of the gate.
+func (c *conn) unlock(r *request) {
+	if r.locked {
+		r.locked = false
+		c.disk.locks.Release(&r.rng)
+	}
+}
+
+// complete ends a request that was carried out and queues its reply.
+func (c *conn) complete(r *request, err error) {
+	c.unlock(r)
 	if err != nil {
-		return nbd.EIO
+		c.disk.fault(r.cmd(), err)
+		errno := errnoOf(r.cmd(), err)
+		r.fail(errno, errno.String())
+	} else {
+		r.succeed()
 	}
-	return 0
+	gate := c.disk.gate
+	c.reply(r)
+	gate.leave()
+}
+
+// drop ends a request that must not run. Nobody waits for its reply.
+func (c *conn) drop(r *request) {
+	c.unlock(r)
+	r.next = nil
+	gate := c.disk.gate
+	c.free(r)
+	gate.leave()
+}
+
+// free takes back a list of requests and what they hold.
+func (c *conn) free(list *request) {
+	c.srv.mem.release(&c.use, list)
+	c.mu.Lock()
+	for list != nil {
+		r := list
+		list, r.next = r.next, c.freeList
+		c.freeList = r
+		c.inUse--
+	}
+	wake := c.readerWaits
+	c.readerWaits = false
+	c.mu.Unlock()
+	if wake {
+		c.wakeReader()
+	}
 }

@@ -22,7 +22,9 @@ type Peer struct {
 // package. Calls may be concurrent.
 type Exports interface {
 	// Open returns the export that name means for this peer ("" is the
-	// default export, if the listener has one). The server calls Release on it when its connection ends.
+	// default export, if the listener has one). All of its fields but Description are set. That a
+	// connection uses it, its Gate counts. What can't be opened for whatever reason
+	// is ErrUnknownExport; another error means the same to the client and is logged.
 	Open(peer Peer, name string) (*Export, error)
 	// List returns the names that this peer may open.
 	List(peer Peer) []string
@@ -40,6 +42,7 @@ type Export struct {
 	// NBD minimum is always 1, preferred 4096.
 	LogicalBlockSize uint32
 	// Gate counts connections and refuses new ones, and new requests
-	// (ESHUTDOWN), once the disk is being detached.
+	// (ESHUTDOWN), once the disk is being detached. Exports with the same Gate
+	// have the same Device and Locks.
 	Gate *Gate
 }

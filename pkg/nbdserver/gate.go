@@ -3,6 +3,8 @@ package nbdserver
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -48,29 +50,34 @@ func (g *Gate) Close(ctx context.Context) error {
 	asked := false
 	for {
 		g.mu.Lock()
-		left, idle := len(g.conns), g.active.Load() == gateClosed
-		if idle && !asked {
-			asked = true
-			for c := range g.conns {
-				c.finish()
-			}
-		}
-		change := g.changeLocked()
+		left, idle, change := len(g.conns), g.active.Load() == gateClosed, g.changeLocked()
 		g.mu.Unlock()
 		if left == 0 && idle {
 			return nil
 		}
+		if idle && !asked {
+			asked = true
+			for _, c := range g.all() {
+				c.finish()
+			}
+		}
 		select {
 		case <-change:
 		case <-ctx.Done():
-			g.mu.Lock()
-			for c := range g.conns {
+			for _, c := range g.all() {
 				c.kill()
 			}
-			g.mu.Unlock()
 			return ctx.Err()
 		}
 	}
+}
+
+// all lists the connections, to be told something without g.mu: they may come
+// back to the gate.
+func (g *Gate) all() []*conn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Keys(g.conns))
 }
 
 func (g *Gate) changeLocked() chan struct{} {

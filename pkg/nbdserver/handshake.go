@@ -3,7 +3,6 @@ package nbdserver
 import (
 	"errors"
 	"fmt"
-	"io"
 
 	"go.uber.org/zap"
 
@@ -160,9 +159,4 @@ func writeAll(s stream, b []byte) error {
 		b = b[n:]
 	}
 	return nil
-}
-
-// quiet reports whether the end of a handshake is nothing to write about.
-func quiet(err error) bool {
-	return errors.Is(err, errAborted) || errors.Is(err, io.EOF)
 }

@@ -28,12 +28,14 @@ var ErrServerClosed = errors.New("server is shut down")
 type Server struct {
 	cfg  Config
 	log  *zap.Logger
+	mem  *memory
 	half chan struct{} // one token per handshake under way
 
 	mu        sync.Mutex
 	closing   chan struct{} // closed by Shutdown
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
+	disks     map[*Gate]*disk // with connections
 	next      uint64
 	done      sync.WaitGroup // connections
 }
@@ -43,11 +45,12 @@ type Server struct {
 func New(cfg Config, log *zap.Logger) *Server {
 	cfg = cfg.withDefaults()
 	return &Server{
-		cfg: cfg, log: log,
+		cfg: cfg, log: log, mem: newMemory(cfg),
 		half:      make(chan struct{}, cfg.MaxHandshakes),
 		closing:   make(chan struct{}),
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
+		disks:     make(map[*Gate]*disk),
 	}
 }
 
@@ -137,6 +140,43 @@ func (s *Server) unregister(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
+}
+
+// join makes c one of e's connections.
+func (s *Server) join(c *conn, e *Export) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.disks[e.Gate]
+	fresh := d == nil
+	if fresh {
+		var err error
+		if d, err = newDisk(e, s.cfg, s.mem, s.log); err != nil {
+			return err
+		}
+	}
+	if err := e.Gate.join(c); err != nil {
+		if fresh {
+			d.stop()
+		}
+		return err
+	}
+	s.disks[e.Gate] = d
+	d.refs++
+	c.disk = d
+	c.use = memUser{acct: d.acct, wake: c.wakeReader}
+	return nil
+}
+
+// leave ends that. Afterwards c does not use the device.
+func (s *Server) leave(c *conn) {
+	s.mu.Lock()
+	d := c.disk
+	if d.refs--; d.refs == 0 {
+		delete(s.disks, d.gate)
+		d.stop()
+	}
+	s.mu.Unlock()
+	d.gate.part(c)
 }
 
 // Shutdown accepts no more connections, lets what is under way finish, sends

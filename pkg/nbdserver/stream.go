@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -22,8 +23,9 @@ const maxVec = 128
 // any number ask hungUp at a time. Buffers stay the caller's. It is the place
 // where TLS slots in.
 type stream interface {
-	// readv waits for bytes and scatters them over bufs; io.EOF at the end.
-	readv(bufs [][]byte) (int, error)
+	// readv waits for bytes, at most for limit unless that is 0, and scatters
+	// them over bufs; io.EOF at the end, os.ErrDeadlineExceeded.
+	readv(bufs [][]byte, limit time.Duration) (int, error)
 	// tryWritev writes what fits without waiting, else errWouldBlock.
 	tryWritev(bufs [][]byte) (int, error)
 	// writev waits until some bytes fit, at most the stall time.
@@ -31,10 +33,11 @@ type stream interface {
 	// hungUp reports whether the peer shut down its sending side or is gone.
 	// p belongs to the calling goroutine.
 	hungUp(p *prober) bool
-	// setDeadline bounds everything until it is cleared with the zero time.
+	// setDeadline bounds everything, in place of limits and stall time, until it
+	// is cleared with the zero time. Not while reads or writes are under way.
 	setDeadline(t time.Time) error
-	// setReadDeadline bounds reads.
-	setReadDeadline(t time.Time) error
+	// stopReads makes reads fail from now on.
+	stopReads()
 	// close wakes whoever reads or writes.
 	close() error
 }
@@ -48,13 +51,15 @@ type socket struct {
 	raw   syscall.RawConn
 	stall time.Duration
 
-	riov, wiov [maxVec]unix.Iovec
-	rlen, wlen int
-	rn, wn     int
-	rerr, werr syscall.Errno
-	wait       bool // writeFn waits for room
-	readFn     func(fd uintptr) bool
-	writeFn    func(fd uintptr) bool
+	riov, wiov  [maxVec]unix.Iovec
+	rlen, wlen  int
+	rn, wn      int
+	rerr, werr  syscall.Errno
+	rwait, wait bool // readFn and writeFn wait
+	fixed       bool // a deadline is set
+	stopped     atomic.Bool
+	readFn      func(fd uintptr) bool
+	writeFn     func(fd uintptr) bool
 }
 
 // newSocket wraps c, which must be a socket. A write that makes no progress
@@ -71,7 +76,7 @@ func newSocket(c net.Conn, stall time.Duration) (*socket, error) {
 	s := &socket{conn: c, raw: raw, stall: stall}
 	s.readFn = func(fd uintptr) bool {
 		s.rn, s.rerr = vec(unix.SYS_READV, fd, s.riov[:s.rlen])
-		return s.rerr != unix.EAGAIN
+		return s.rerr != unix.EAGAIN || !s.rwait
 	}
 	s.writeFn = func(fd uintptr) bool {
 		s.wn, s.werr = vec(unix.SYS_WRITEV, fd, s.wiov[:s.wlen])
@@ -102,12 +107,43 @@ func fillVec(iov *[maxVec]unix.Iovec, bufs [][]byte) int {
 	return n
 }
 
-func (s *socket) readv(bufs [][]byte) (int, error) {
+func (s *socket) readv(bufs [][]byte, limit time.Duration) (int, error) {
 	s.rlen = fillVec(&s.riov, bufs)
+	s.rwait = limit == 0 || s.fixed
+	n, err := s.read()
+	if err != errWouldBlock {
+		return n, err
+	}
+	s.setReadDeadline(time.Now().Add(limit))
+	s.rwait = true
+	n, err = s.read()
+	s.setReadDeadline(time.Time{})
+	return n, err
+}
+
+// setReadDeadline sets a deadline, unless reads were stopped.
+func (s *socket) setReadDeadline(t time.Time) {
+	s.conn.SetReadDeadline(t)
+	if s.stopped.Load() {
+		s.conn.SetReadDeadline(past)
+	}
+}
+
+// past is a time that is over.
+var past = time.Unix(1, 0)
+
+func (s *socket) stopReads() {
+	s.stopped.Store(true)
+	s.conn.SetReadDeadline(past)
+}
+
+func (s *socket) read() (int, error) {
 	if err := s.raw.Read(s.readFn); err != nil {
 		return 0, err
 	}
 	switch {
+	case s.rerr == unix.EAGAIN:
+		return 0, errWouldBlock
 	case s.rerr != 0:
 		return 0, os.NewSyscallError("readv", s.rerr)
 	case s.rn == 0:
@@ -123,6 +159,9 @@ func (s *socket) tryWritev(bufs [][]byte) (int, error) {
 
 func (s *socket) writev(bufs [][]byte) (int, error) {
 	s.wlen, s.wait = fillVec(&s.wiov, bufs), true
+	if s.fixed {
+		return s.write()
+	}
 	if err := s.conn.SetWriteDeadline(time.Now().Add(s.stall)); err != nil {
 		return 0, err
 	}
@@ -171,6 +210,13 @@ func (s *socket) hungUp(p *prober) bool {
 	return s.raw.Control(p.fn) != nil || p.hung
 }
 
-func (s *socket) setDeadline(t time.Time) error     { return s.conn.SetDeadline(t) }
-func (s *socket) setReadDeadline(t time.Time) error { return s.conn.SetReadDeadline(t) }
-func (s *socket) close() error                      { return s.conn.Close() }
+func (s *socket) setDeadline(t time.Time) error {
+	s.fixed = !t.IsZero()
+	if err := s.conn.SetWriteDeadline(t); err != nil {
+		return err
+	}
+	s.setReadDeadline(t)
+	return nil
+}
+
+func (s *socket) close() error { return s.conn.Close() }
