@@ -7,8 +7,9 @@ import (
 
 var benchSizes = []int{512, 4 << 10, 64 << 10, 1 << 20}
 
-// BenchmarkSectors: every tier beside x/crypto/xts (impl=xcrypto), AES-256. x/crypto has no
-// pieces of a sector, so it is left out for 512 bytes of a 4096-byte sector.
+// BenchmarkSectors: every tier beside x/crypto/xts (impl=xcrypto), AES-256.
+// x/crypto has no pieces of a sector, so it is left out for 512 bytes of a
+// 4096-byte sector.
 func BenchmarkSectors(b *testing.B) {
 	key := randomBytes(random(50), 64)
 	c, ref := newCipher(b, key), newReference(b, key)

@@ -10,17 +10,18 @@ import (
 // has position 16r + 4c + k, so a step from row to row is a rotation by 16 and
 // one from column to column a rotation by 4 within each 16-bit lane.
 //
-// ShiftRows is left out (the "fixslicing" of Adomnicai and Peyrin, Fixslicing AES-like
-// Ciphers, CHES 2021): the state after round r is kept as ShiftRows^-r of the true one. MixColumns of
-// round r then takes, for the byte i rows below, the one i·r columns further: four variants,
-// by r mod 4. Round keys are stored with the same permutation. Both 10 and 14 rounds
-// leave ShiftRows^2 to be done at the end, which swaps the columns 0, 2 and 1, 3 of the odd rows.
+// ShiftRows is left out (the "fixslicing" of Adomnicai and Peyrin, Fixslicing
+// AES-like Ciphers, CHES 2021): the state after round r is kept as ShiftRows^-r
+// of the true one. MixColumns of round r then takes, for the byte i rows below,
+// the one i·r columns further: four variants, by r mod 4. Round keys are stored
+// with the same permutation. Both 10 and 14 rounds leave ShiftRows^2 to be done
+// at the end, which swaps the columns 0, 2 and 1, 3 of the odd rows.
 //
-// The constant 0x63 of the S-box is added to the round keys instead: MixColumns and ShiftRows
-// map a state full of 0x63 to itself.
+// The constant 0x63 of the S-box is added to the round keys instead: MixColumns
+// and ShiftRows map a state full of 0x63 to itself.
 
-// slicedKey is one round key of the bitsliced cipher, for round r: the four blocks alike,
-// ShiftRows^-r applied, and subConst added if r > 0.
+// slicedKey is one round key of the bitsliced cipher, for round r: the four
+// blocks alike, ShiftRows^-r applied, and subConst added if r > 0.
 type slicedKey = [8]uint64
 
 type slicedKeys [maxRoundKeys]slicedKey
@@ -102,10 +103,11 @@ func addKey(q0, q1, q2, q3, q4, q5, q6, q7 uint64, k *slicedKey) (_, _, _, _, _,
 // slice brings four blocks into the bitsliced order.
 //
 // Word 2k + h of the input is half h of block k. Read as a permutation of the 9
-// bits that address a bit of the 64 bytes: the number of the word is (k1 k0 c1),
-// the position within it (c0 r1 r0 b2 b1 b0). swap exchanges one bit of the
-// former with one of the latter. The three of the word's number all become bits of b;
-// going round by the lowest one takes c1, r0, r1, c0 to their places on the way.
+// bits that address a bit of the 64 bytes: the number of the word is (k1 k0
+// c1), the position within it (c0 r1 r0 b2 b1 b0). swap exchanges one bit of
+// the former with one of the latter. The three of the word's number all become
+// bits of b; going round by the lowest one takes c1, r0, r1, c0 to their places
+// on the way.
 func slice(b *[64]byte) (_, _, _, _, _, _, _, _ uint64) {
 	w0, w1 := binary.LittleEndian.Uint64(b[0:]), binary.LittleEndian.Uint64(b[8:])
 	w2, w3 := binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
@@ -191,16 +193,16 @@ func unsliceHalves(a, b uint64) (uint64, uint64) {
 	return swap(a, b, 3, mask3)
 }
 
-// lanes1, lanes2, lanes3 select the columns of each row that do not wrap around when the row
-// moves by one, two or three columns.
+// lanes1, lanes2, lanes3 select the columns of each row that do not wrap around
+// when the row moves by one, two or three columns.
 const (
 	lanes1 = 0x0fff0fff0fff0fff
 	lanes2 = 0x00ff00ff00ff00ff
 	lanes3 = 0x000f000f000f000f
 )
 
-// below1 gives every byte the one a row below and 0 columns further, below1by1 one column
-// further, and so on; below2 the one two rows below.
+// below1 gives every byte the one a row below and 0 columns further, below1by1
+// one column further, and so on; below2 the one two rows below.
 func below1(q uint64) uint64 { return bits.RotateLeft64(q, -16) }
 func below1by1(q uint64) uint64 {
 	return bits.RotateLeft64(q, -20)&lanes1 | bits.RotateLeft64(q, -4)&^lanes1

@@ -2,8 +2,8 @@
 
 package xts
 
-// The kernels of amd64 are chosen here; those in assembly are not written yet, and
-// until then this is what cipher_noasm.go has.
+// The kernels of amd64 are chosen here; cipher_noasm.go is the same for builds
+// without assembly. There is only the pure-Go one so far.
 
 // tiers are those of this build that this CPU runs, the best first.
 var tiers = []string{tierGeneric}

@@ -19,9 +19,9 @@ func (s *schedule) encryptTweaksGeneric(ts *[tweakBatch]tweak, n int) {
 	}
 }
 
-// blocksGeneric runs whole blocks of one data unit from src to dst: as long as src,
-// the same memory or apart. *t is the encrypted tweak of the first block, and afterwards
-// that of the block after the last.
+// blocksGeneric runs whole blocks of one data unit from src to dst: as long as
+// src, the same memory or apart. *t is the encrypted tweak of the first block,
+// and afterwards that of the block after the last.
 func (s *schedule) blocksGeneric(dst, src []byte, t *tweak, dir direction) {
 	keys := s.sliced[:s.rounds+1]
 	for len(src) > 0 {

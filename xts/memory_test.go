@@ -72,8 +72,8 @@ func growStack() {
 	wipe(frame[:])
 }
 
-// peek copies what earlier calls left below its caller's frame. It calls nothing: that would
-// overwrite it.
+// peek copies what earlier calls left below its caller's frame. It calls
+// nothing: that would overwrite it.
 //
 //go:noinline
 func peek() {

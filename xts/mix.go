@@ -1,8 +1,9 @@
 package xts
 
-// MixColumns (FIPS 197 section 5.1.3) in the four variants that leaving ShiftRows out needs:
-// mixColumnsJ serves the rounds r with r mod 4 = J. With u the byte one row below and
-// t = q ^ u, the column's new byte is 2·t ^ u ^ (t two rows below).
+// MixColumns (FIPS 197 section 5.1.3) in the four variants that leaving
+// ShiftRows out needs: mixColumnsJ serves the rounds r with r mod 4 = J. With u
+// the byte one row below and t = q ^ u, the column's new byte is 2·t ^ u ^ (t
+// two rows below).
 
 func mixColumns0(q0, q1, q2, q3, q4, q5, q6, q7 uint64) (_, _, _, _, _, _, _, _ uint64) {
 	u0 := below1(q0)
@@ -112,9 +113,9 @@ func mixColumns3(q0, q1, q2, q3, q4, q5, q6, q7 uint64) (_, _, _, _, _, _, _, _ 
 		u7 ^ below2by2(t7) ^ t6
 }
 
-// InvMixColumns is premix, then MixColumns: premix multiplies the columns by circ(5,0,4,0), that is adds
-// 4 times the sum of the byte and the one two rows below. premixEven and premixOdd serve the
-// rounds with even and odd r.
+// InvMixColumns is premix, then MixColumns: premix multiplies the columns by
+// circ(5,0,4,0), that is adds 4 times the sum of the byte and the one two rows
+// below. premixEven and premixOdd serve the rounds with even and odd r.
 
 func premixEven(q0, q1, q2, q3, q4, q5, q6, q7 uint64) (_, _, _, _, _, _, _, _ uint64) {
 	v0 := q0 ^ below2(q0)

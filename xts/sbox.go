@@ -4,12 +4,13 @@ package xts
 // the constant 0x63 (see subConst): subBytes gives SubBytes(q) ^ 0x63, invSubBytes
 // InvSubBytes(q ^ 0x63), q0 being bit 0 of all bytes.
 //
-// The S-box is that of Boyar and Peralta, New logic minimization techniques with applications to
-// cryptology (IACR ePrint 2009/191): a linear layer, the inversion in
-// GF(2^8) by towers of fields (y → z), a linear layer. The inverse S-box has the same middle
-// between two other linear layers, which take the inverse of the affine map in; they were found here
-// with the same paper's greedy method (23 and 30 gates). A test
-// compares both with their definition for all 256 bytes.
+// The S-box is that of Boyar and Peralta, New logic minimization techniques
+// with applications to cryptology (IACR ePrint 2009/191): a linear layer, the
+// inversion in GF(2^8) by towers of fields (y → z), a linear layer. The inverse
+// S-box has the same middle between two other linear layers, which take the
+// inverse of the affine map in; they were found here with the same paper's
+// greedy method (23 and 30 gates). A test compares both with their definition
+// for all 256 bytes.
 
 func subBytes(q0, q1, q2, q3, q4, q5, q6, q7 uint64) (_, _, _, _, _, _, _, _ uint64) {
 	y14 := q4 ^ q2

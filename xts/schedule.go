@@ -6,9 +6,9 @@ import (
 	"unsafe"
 )
 
-// The layout of a schedule: what Expand writes and the tiers read, assembly by these
-// offsets (in bytes). It is private to one version of this package and to one
-// machine: numbers are in the machine's byte order, nothing is ever stored.
+// The layout of a schedule: what Expand writes and the tiers read, assembly by
+// these offsets (in bytes). It is private to one version of this package and to
+// one machine: numbers are in the machine's byte order, nothing is ever stored.
 //
 // A round key takes a 32-byte lane that holds its 16 bytes twice, so that one
 // load serves two blocks in a 256-bit register, and 16 bytes of it one block in a
@@ -21,14 +21,15 @@ const (
 	// offEnc: key 1, lanes 0…rounds: the round keys of the cipher (FIPS 197
 	// section 5.1), in the order of use.
 	offEnc = 64
-	// offDec: key 1, lanes 0…rounds: the round keys of the equivalent inverse cipher (FIPS 197
-	// section 5.3.5) in the order of use: lane 0 is the last encryption round
-	// key, lanes 1…rounds-1 went through InvMixColumns (as AESDEC wants them).
+	// offDec: key 1, lanes 0…rounds: the round keys of the equivalent inverse
+	// cipher (FIPS 197 section 5.3.5) in the order of use: lane 0 is the last
+	// encryption round key, lanes 1…rounds-1 went through InvMixColumns (as
+	// AESDEC wants them).
 	offDec = offEnc + maxRoundKeys*laneSize
 	// offTweak: key 2, lanes 0…rounds, as offEnc.
 	offTweak = offDec + maxRoundKeys*laneSize
-	// offSliced: key 1 for the bitsliced cipher, both directions: for each round key 8
-	// uint64, see slicedKey. 64-byte aligned, one cache line each.
+	// offSliced: key 1 for the bitsliced cipher, both directions: for each
+	// round key 8 uint64, see slicedKey. 64-byte aligned, one cache line each.
 	offSliced = 1536
 	// offSlicedTweak: key 2, as offSliced.
 	offSlicedTweak = offSliced + maxRoundKeys*slicedSize
@@ -116,8 +117,8 @@ func Expand(dst, key []byte) error {
 	return nil
 }
 
-// expand is not inlined, so that all it leaves on the stack lies below Expand's frame,
-// where scrubStack reaches it.
+// expand is not inlined, so that all it leaves on the stack lies below Expand's
+// frame, where scrubStack reaches it.
 //
 //go:noinline
 func expand(s *schedule, key1, key2 []byte) {
@@ -131,8 +132,8 @@ func expand(s *schedule, key1, key2 []byte) {
 	s.magic = scheduleMagic | layoutVersion // last: half a schedule is none
 }
 
-// scrubStack overwrites the stack below its caller's frame, further down than expand
-// and what it calls ever reach.
+// scrubStack overwrites the stack below its caller's frame, further down than
+// expand and what it calls ever reach.
 //
 //go:noinline
 func scrubStack() {
@@ -212,7 +213,8 @@ func xtime(w uint32) uint32 {
 func sliceKey(out []slicedKey, lanes []lane) {
 	var block [64]byte
 	for r := range lanes {
-		// Undo the r ShiftRows that the cipher leaves out: row i moves right by r·i.
+		// Undo the r ShiftRows that the cipher leaves out: row i moves right by
+		// r·i.
 		for c := range 4 {
 			for row := range 4 {
 				for k := range 4 {

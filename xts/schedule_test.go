@@ -54,8 +54,9 @@ func TestExpandFIPS197(t *testing.T) {
 	}
 }
 
-// The round keys of both directions, run through a cipher written after the text of FIPS 197, do what
-// crypto/aes does with the key; the lanes hold them twice; nothing else is written.
+// The round keys of both directions, run through a cipher written after the
+// text of FIPS 197, do what crypto/aes does with the key; the lanes hold them
+// twice; nothing else is written.
 func TestRoundKeysActLikeCryptoAES(t *testing.T) {
 	r := random(10)
 	sbox, inv := sboxes()
@@ -132,7 +133,8 @@ func plainDecrypt(lanes []lane, b [16]byte, inv [256]byte) [16]byte {
 	return plainRounds(lanes, b, inv, 3, [4]byte{14, 11, 13, 9})
 }
 
-// plainRounds: row i shifts left by i·shift columns, the columns are multiplied by the circulant of mix.
+// plainRounds: row i shifts left by i·shift columns, the columns are multiplied
+// by the circulant of mix.
 func plainRounds(lanes []lane, b [16]byte, sbox [256]byte, shift int, mix [4]byte) [16]byte {
 	for i := range lanes {
 		if i > 0 {
@@ -159,7 +161,8 @@ func plainRounds(lanes []lane, b [16]byte, sbox [256]byte, shift int, mix [4]byt
 	return b
 }
 
-// The circuits against the definition, for every byte in every position of the words.
+// The circuits against the definition, for every byte in every position of the
+// words.
 func TestSboxCircuits(t *testing.T) {
 	sbox, inv := sboxes()
 	for base := 0; base < 256; base += 64 {
@@ -210,7 +213,8 @@ func TestSliceOrder(t *testing.T) {
 	}
 }
 
-// The multiplications are those of IEEE 1619: shift left by one, 0x87 for the carry.
+// The multiplications are those of IEEE 1619: shift left by one, 0x87 for the
+// carry.
 func TestTweakMultiplication(t *testing.T) {
 	r := random(11)
 	for range 1000 {

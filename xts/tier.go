@@ -17,11 +17,11 @@ func Tiers() []string { return slices.Clone(tiers) }
 // another.
 func Tier() string { return tiers[active.Load()] }
 
-// ForceTier makes every later call in this process use the named tier, whatever
-// Cipher it is on; "" goes back to the best one. Calls that are under way
-// finish in the tier they began with. It is for tests, benchmarks, and to rule a tier out when
-// one is suspected; it may be called at any time, concurrently. Schedules
-// need not be expanded again.
+// ForceTier makes this process use the named tier, whatever Cipher a call is
+// on; "" goes back to the best one. It is for tests, benchmarks, and to rule a
+// tier out when one is suspected. It may be called at any time, concurrently: a
+// call that is under way may change over in the middle, its bytes stay the
+// same. Schedules need not be expanded again.
 //
 // It returns ErrTier, and changes nothing, when Tiers does not list the name.
 func ForceTier(name string) error {

@@ -22,7 +22,8 @@ type vector struct {
 	plain, enc []byte
 }
 
-// readVectors parses a .rsp file: sections in brackets, then blocks of "name = value".
+// readVectors parses a .rsp file: sections in brackets, then blocks of "name =
+// value".
 func readVectors(tb testing.TB, path string) []vector {
 	tb.Helper()
 	f, err := os.Open(path)
@@ -180,7 +181,8 @@ func TestIEEE1619Vectors(t *testing.T) {
 			if len(vs[i].plain) != 512 {
 				continue
 			}
-			// The same as a sector of a disk: sector n of 512 bytes has the tweak n.
+			// The same as a sector of a disk: sector n of 512 bytes has the
+			// tweak n.
 			n := binary.LittleEndian.Uint64(vs[i].tweak[:])
 			c := newCipher(t, vs[i].key)
 			if got := crypt(c, vs[i].plain, 512, n*512, encrypt, false); !bytes.Equal(got, vs[i].enc) {

@@ -110,8 +110,8 @@ func crypt(c *Cipher, src []byte, sectorSize int, pos uint64, dir direction, inP
 	return dst
 }
 
-// Every range of up to 20 granules at every offset in a sector is what x/crypto makes of
-// the whole sectors.
+// Every range of up to 20 granules at every offset in a sector is what x/crypto
+// makes of the whole sectors.
 func TestRangesEqualWholeSectors(t *testing.T) {
 	eachTier(t, func(t *testing.T) {
 		r := random(1)
@@ -170,7 +170,8 @@ func TestLongAndFarRanges(t *testing.T) {
 	})
 }
 
-// The two sector sizes agree on nothing but the first granule of a 4096-byte sector.
+// The two sector sizes agree on nothing but the first granule of a 4096-byte
+// sector.
 func TestSectorSizesDiffer(t *testing.T) {
 	c := newCipher(t, randomBytes(random(3), 64))
 	small := crypt(c, make([]byte, 8192), 512, 0, encrypt, false)
@@ -198,7 +199,8 @@ func TestBytesPastSrcAreLeftAlone(t *testing.T) {
 	})
 }
 
-// Calls on one Cipher, and a change of the tier meanwhile, don't disturb each other.
+// Calls on one Cipher, and a change of the tier meanwhile, don't disturb each
+// other.
 func TestConcurrentCalls(t *testing.T) {
 	r := random(5)
 	key := randomBytes(r, 64)
