@@ -33,6 +33,16 @@ func (c Class) ExitCode() int {
 	return ExitInternal
 }
 
+// ClassOfExit is the inverse of ExitCode, for a program that ran another.
+func ClassOfExit(code int) Class {
+	for c, v := range classes {
+		if v.exit == code {
+			return c
+		}
+	}
+	return ClassInternal
+}
+
 // HTTPStatus returns the status of an HTTP reply that carries an error of class c.
 func (c Class) HTTPStatus() int {
 	if v, ok := classes[c]; ok {

@@ -24,9 +24,9 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	p := &fixedKMS{die: role == "die"}
-	pages := os.NewFile(4, "key pages")
-	if _, err := pages.Stat(); err != nil {
-		pages = nil
+	var pages *os.File
+	if os.Getenv("PAGES") != "" {
+		pages = os.NewFile(4, "key pages")
 	}
 	if err := Run(os.NewFile(3, "conversation"), pages, p, ChildOptions{}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -78,6 +78,9 @@ func (s processes) Spawn(ctx context.Context, files ...*os.File) error {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Env = []string{roleEnv + "=" + s.role}
 	cmd.ExtraFiles = files
+	if len(files) > 1 {
+		cmd.Env = append(cmd.Env, "PAGES=1")
+	}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return err
