@@ -12,8 +12,8 @@ type Deps struct {
 	Engine func(context.Context, EngineOptions) error
 	// FetchKey answers one key request on inherited descriptors and returns.
 	FetchKey func(context.Context, FetchKeyOptions) error
-	// KMSServe runs the embedded KMS until ctx ends.
-	KMSServe func(context.Context, KMSServeOptions) error
+	// Ready tells the launcher that started `kms serve`, if one did, that it serves.
+	Ready func() error
 }
 
 // ServeOptions configure `sealdisk serve`.
@@ -39,15 +39,4 @@ type EngineOptions struct {
 type FetchKeyOptions struct {
 	KMSSocket     string
 	RequireLocked bool
-}
-
-// KMSServeOptions configure `sealdisk kms serve`.
-type KMSServeOptions struct {
-	RunDir, StateDir string
-	RootKeyFile      string // default <state>/kms/root.key
-	PassphraseFile   string // derive the root key from this file's first line (Argon2id)
-	Credential       string // name of a systemd credential that holds the root key
-	RequireLocked    bool
-	SocketGroup      string
-	LogLevel         string
 }
