@@ -30,11 +30,14 @@ func main() {
 	case "test":
 		r.lint()
 		r.goTest("unit tests, race detector on", []string{"-race"}, unitPackages())
+		r.asRoot = true
 		// One package at a time: they start daemons and guests, and have deadlines.
 		r.goTest("against real clients and a real kernel", []string{"-p", "1", "-timeout", "15m"}, systemPackages())
 	case "vm":
+		r.asRoot = true
 		r.goTest("on a real kernel", []string{"-tags", "vmlong", "-timeout", "60m"}, []string{"./test/vm/..."})
 	case "long":
+		r.asRoot = true
 		r.goTest("long tests", []string{"-tags", "long,vmlong", "-p", "1", "-timeout", "180m"}, packages())
 	case "fuzz":
 		r.fuzz(*fuzzTime)

@@ -12,8 +12,9 @@ import (
 // module is the path that project imports begin with.
 const module = "sealdisk"
 
-// floors gives each package its floor. A package may import packages on lower
-// floors, and its own parent; a package that is missing here is an error.
+// floors gives each package its floor, also the ones that come with later work.
+// A package may import packages on lower floors, and its own parent; a package
+// that is missing here is an error.
 var floors = map[string]int{
 	"cmd/sealdisk": 5,
 
@@ -24,9 +25,10 @@ var floors = map[string]int{
 	"pkg/kmsserver": 3,
 	"pkg/metrics":   3,
 
-	"pkg/disk":      2,
-	"pkg/nbdserver": 2,
-	"pkg/keyfetch":  2,
+	"pkg/disk":            2,
+	"pkg/nbdserver":       2,
+	"pkg/nbdserver/gonbd": 2,
+	"pkg/keyfetch":        2,
 
 	"blockdev":              1,
 	"blockdev/luks2":        1,
@@ -99,23 +101,7 @@ func checkFloors(tr tree) (complaints []string) {
 }
 
 func TestImportsGoDownwards(t *testing.T) {
-	tr := load(t)
-	expectNone(t, checkFloors(tr))
-	for pkg := range floors {
-		if pkg == "pkg/metrics" || pkg == "pkg/audit" {
-			continue // their places are kept, they come with later work
-		}
-		found := false
-		for name := range tr {
-			if path.Dir(name) == pkg && path.Ext(name) == ".go" {
-				found = true
-				break
-			}
-		}
-		if !found {
-			t.Logf("floor table names %s, which has no files yet", pkg)
-		}
-	}
+	expectNone(t, checkFloors(load(t)))
 }
 
 func TestFloorCheckFindsFaults(t *testing.T) {

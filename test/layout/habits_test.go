@@ -17,7 +17,7 @@ import (
 var zapAllowed = []string{
 	"Logger", "NewNop", "New", "Field", "Option", "Config", "SamplingConfig",
 	"NewAtomicLevel", "NewAtomicLevelAt", "AtomicLevel", "ParseAtomicLevel", "NewProductionConfig", "NewProductionEncoderConfig", "NewDevelopmentEncoderConfig",
-	"DebugLevel", "InfoLevel", "WarnLevel", "ErrorLevel", "AddCaller", "AddStacktrace", "WithCaller", "Open", "ErrorOutput",
+	"DebugLevel", "InfoLevel", "WarnLevel", "ErrorLevel", "NewStdLog", "NewStdLogAt", "AddCaller", "AddStacktrace", "WithCaller", "Open", "ErrorOutput",
 }
 
 func checkLogFields(tr tree) (complaints []string) {
