@@ -52,22 +52,22 @@ func (o *CreateOptions) record() (*Record, error) {
 		return nil, err
 	}
 	if !projectPattern.MatchString(o.Project) {
-		return nil, usage("EVS.0001", "", "bad project %q", o.Project)
+		return nil, usage(api.CodeProject, "", "bad project %q", o.Project)
 	}
 	if err := checkSize(o.Size); err != nil {
 		return nil, err
 	}
 	if !validSector(o.BlockSize) {
-		return nil, usage("EVS.5400", "", "the block size is 512 or 4096 bytes, not %d", o.BlockSize)
+		return nil, usage(api.CodeBadRequest, "", "the block size is 512 or 4096 bytes, not %d", o.BlockSize)
 	}
 	if !o.Encrypted {
 		if o.Key != "" {
-			return nil, usage("EVS.2041", "", "a key for a disk that is not to be encrypted")
+			return nil, usage(api.CodeEncryption, "", "a key for a disk that is not to be encrypted")
 		}
 		return r, nil
 	}
 	if !validSector(o.SectorSize) {
-		return nil, usage("EVS.5400", "", "the sector size is 512 or 4096 bytes, not %d", o.SectorSize)
+		return nil, usage(api.CodeBadRequest, "", "the sector size is 512 or 4096 bytes, not %d", o.SectorSize)
 	}
 	r.Encryption = &Encryption{SectorSize: o.SectorSize, Holes: !o.NoDiscard}
 	return r, nil
@@ -111,7 +111,7 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (Job, error) {
 	if o.Encrypted {
 		header, err = m.keys.Create(ctx, newHeader(r), o.Key)
 		if errors.Is(err, kms.ErrNotFound) {
-			err = &api.Error{Class: api.ClassNotFound, Code: "EVS.2105", Message: fmt.Sprintf("key %q does not exist", o.Key),
+			err = &api.Error{Class: api.ClassNotFound, Code: api.CodeKeyMissing, Message: fmt.Sprintf("key %q does not exist", o.Key),
 				Hint: "sealdisk key list shows the keys", Err: err}
 		}
 		if err != nil {

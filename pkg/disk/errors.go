@@ -24,37 +24,37 @@ var mapping = []struct {
 	code  string
 	hint  string // PROJECT and KEY in it are replaced
 }{
-	{kms.ErrNoAgency, api.ClassDenied, "EVS.2143", "a Security Administrator can grant it: sealdisk agency grant --project PROJECT"},
-	{kms.ErrDisabled, api.ClassKeyUnusable, "EVS.2040", "enable the key: sealdisk key enable KEY"},
-	{kms.ErrPendingDeletion, api.ClassKeyUnusable, "EVS.2040", "cancel the deletion, then enable the key: sealdisk key cancel-deletion KEY; sealdisk key enable KEY"},
-	{kms.ErrFrozen, api.ClassKeyUnusable, "EVS.2040", "renew the key or top up the account, then try again"},
-	{kms.ErrNotFound, api.ClassKeyUnusable, "EVS.2105", "sealdisk key list shows the keys; what a deleted key encrypted can't be restored"},
-	{kms.ErrDenied, api.ClassDenied, "EVS.5403", "the key's owner must share it with this project"},
-	{kms.ErrBinding, api.ClassCorrupt, "EVS.2024", "the wrapped key was made for another disk, project or key: restore the header from a backup"},
-	{kms.ErrThrottled, api.ClassKMSUnreachable, "EVS.2044", "try again later"},
-	{kms.ErrUnavailable, api.ClassKMSUnreachable, "EVS.2044", "see whether the KMS runs: sealdisk status"},
-	{kms.ErrProtocol, api.ClassInternal, "EVS.5500", ""},
+	{kms.ErrNoAgency, api.ClassDenied, api.CodeNoAgency, "a Security Administrator can grant it: sealdisk agency grant --project PROJECT"},
+	{kms.ErrDisabled, api.ClassKeyUnusable, api.CodeKeyState, "enable the key: sealdisk key enable KEY"},
+	{kms.ErrPendingDeletion, api.ClassKeyUnusable, api.CodeKeyState, "cancel the deletion, then enable the key: sealdisk key cancel-deletion KEY; sealdisk key enable KEY"},
+	{kms.ErrFrozen, api.ClassKeyUnusable, api.CodeKeyState, "renew the key or top up the account, then try again"},
+	{kms.ErrNotFound, api.ClassKeyUnusable, api.CodeKeyMissing, "sealdisk key list shows the keys; what a deleted key encrypted can't be restored"},
+	{kms.ErrDenied, api.ClassDenied, api.CodeUnauthorized, "the key's owner must share it with this project"},
+	{kms.ErrBinding, api.ClassCorrupt, api.CodeVolumeError, "the wrapped key was made for another disk, project or key: restore the header from a backup"},
+	{kms.ErrThrottled, api.ClassKMSUnreachable, api.CodeKMSCheck, "try again later"},
+	{kms.ErrUnavailable, api.ClassKMSUnreachable, api.CodeKMSCheck, "see whether the KMS runs: sealdisk status"},
+	{kms.ErrProtocol, api.ClassInternal, api.CodeInternal, ""},
 
-	{luks2.ErrForged, api.ClassCorrupt, "EVS.2024", "restore the header from a backup: somebody changed it without the key"},
-	{luks2.ErrWrongKey, api.ClassCorrupt, "EVS.2024", "restore the header from a backup: it does not belong to this data key"},
-	{luks2.ErrUnsupported, api.ClassCorrupt, "EVS.2024", "sealdisk opens only the containers that it writes"},
-	{luks2.ErrDamaged, api.ClassCorrupt, "EVS.2024", "restore the first 16 MiB of the image from a backup"},
-	{luks2.ErrNotLUKS2, api.ClassCorrupt, "EVS.2024", "restore the first 16 MiB of the image from a backup"},
+	{luks2.ErrForged, api.ClassCorrupt, api.CodeVolumeError, "restore the header from a backup: somebody changed it without the key"},
+	{luks2.ErrWrongKey, api.ClassCorrupt, api.CodeVolumeError, "restore the header from a backup: it does not belong to this data key"},
+	{luks2.ErrUnsupported, api.ClassCorrupt, api.CodeVolumeError, "sealdisk opens only the containers that it writes"},
+	{luks2.ErrDamaged, api.ClassCorrupt, api.CodeVolumeError, "restore the first 16 MiB of the image from a backup"},
+	{luks2.ErrNotLUKS2, api.ClassCorrupt, api.CodeVolumeError, "restore the first 16 MiB of the image from a backup"},
 
-	{blockdev.ErrSyncFailed, api.ClassInternal, "EVS.2024", "data written since the last flush may be lost; the next attach needs --accept-data-loss"},
-	{blockdev.ErrGeometry, api.ClassCorrupt, "EVS.2024", "restore the image from a backup"},
-	{blockdev.ErrNoSpace, api.ClassNoSpace, "EVS.5413", "make space where the state directory is"},
-	{syscall.ENOSPC, api.ClassNoSpace, "EVS.5413", "make space where the state directory is"},
-	{syscall.EDQUOT, api.ClassNoSpace, "EVS.5413", "make space where the state directory is"},
+	{blockdev.ErrSyncFailed, api.ClassInternal, api.CodeVolumeError, "data written since the last flush may be lost; the next attach needs --accept-data-loss"},
+	{blockdev.ErrGeometry, api.ClassCorrupt, api.CodeVolumeError, "restore the image from a backup"},
+	{blockdev.ErrNoSpace, api.ClassNoSpace, api.CodeQuota, "make space where the state directory is"},
+	{syscall.ENOSPC, api.ClassNoSpace, api.CodeQuota, "make space where the state directory is"},
+	{syscall.EDQUOT, api.ClassNoSpace, api.CodeQuota, "make space where the state directory is"},
 
-	{secmem.ErrMemlock, api.ClassNoSpace, "EVS.2134", "raise the limit of locked memory (ulimit -l, LimitMEMLOCK)"},
-	{secmem.ErrSecretUnavailable, api.ClassConflict, "EVS.2134", "leave out --require-secretmem, or boot with secretmem.enable=1"},
+	{secmem.ErrMemlock, api.ClassNoSpace, api.CodeAttach, "raise the limit of locked memory (ulimit -l, LimitMEMLOCK)"},
+	{secmem.ErrSecretUnavailable, api.ClassConflict, api.CodeAttach, "leave out --require-secretmem, or boot with secretmem.enable=1"},
 
-	{ErrRecord, api.ClassCorrupt, "EVS.2024", "restore the catalog entry from a backup, or remove it and import the disk"},
-	{fs.ErrNotExist, api.ClassNotFound, "EVS.5404", ""},
-	{fs.ErrPermission, api.ClassDenied, "EVS.5403", "the daemon's user must be allowed to"},
-	{context.DeadlineExceeded, api.ClassInternal, "EVS.5500", "it took too long"},
-	{context.Canceled, api.ClassInternal, "EVS.5503", "the daemon is stopping, or the request was given up"},
+	{ErrRecord, api.ClassCorrupt, api.CodeVolumeError, "restore the catalog entry from a backup, or remove it and import the disk"},
+	{fs.ErrNotExist, api.ClassNotFound, api.CodeNotFound, ""},
+	{fs.ErrPermission, api.ClassDenied, api.CodeUnauthorized, "the daemon's user must be allowed to"},
+	{context.DeadlineExceeded, api.ClassInternal, api.CodeInternal, "it took too long"},
+	{context.Canceled, api.ClassInternal, api.CodeUnavailable, "the daemon is stopping, or the request was given up"},
 }
 
 // apiError turns err into what users see. An *api.Error stays what it is. doing
@@ -85,7 +85,7 @@ func apiError(doing string, err error, r *Record) *api.Error {
 		}
 		return &api.Error{Class: m.class, Code: m.code, Message: message(err.Error()), Hint: hint, Err: err}
 	}
-	return &api.Error{Class: api.ClassInternal, Code: "EVS.5500", Message: message(err.Error()), Err: err}
+	return &api.Error{Class: api.ClassInternal, Code: api.CodeInternal, Message: message(err.Error()), Err: err}
 }
 
 func usage(code, hint, format string, v ...any) error {
@@ -93,13 +93,13 @@ func usage(code, hint, format string, v ...any) error {
 }
 
 func corrupt(hint, format string, v ...any) error {
-	return &api.Error{Class: api.ClassCorrupt, Code: "EVS.2024", Message: fmt.Sprintf(format, v...), Hint: hint}
+	return &api.Error{Class: api.ClassCorrupt, Code: api.CodeVolumeError, Message: fmt.Sprintf(format, v...), Hint: hint}
 }
 
 func conflict(hint, format string, v ...any) error {
-	return &api.Error{Class: api.ClassConflict, Code: "EVS.5400", Message: fmt.Sprintf(format, v...), Hint: hint}
+	return &api.Error{Class: api.ClassConflict, Code: api.CodeBadRequest, Message: fmt.Sprintf(format, v...), Hint: hint}
 }
 
 func notFound(what, id string) error {
-	return &api.Error{Class: api.ClassNotFound, Code: "EVS.5404", Message: fmt.Sprintf("%s %s does not exist", what, id)}
+	return &api.Error{Class: api.ClassNotFound, Code: api.CodeNotFound, Message: fmt.Sprintf("%s %s does not exist", what, id)}
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sealdisk/blockdev/luks2"
+	"sealdisk/pkg/api"
 )
 
 // openImage opens a disk's image for its header and takes it: nobody else (another
@@ -36,7 +37,7 @@ func takeImage(f *os.File) error {
 		return err
 	}
 	if !st.Mode().IsRegular() {
-		return usage("EVS.5400", "", "%s is not a regular file", f.Name())
+		return usage(api.CodeBadRequest, "", "%s is not a regular file", f.Name())
 	}
 	switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
 	case errors.Is(err, unix.EWOULDBLOCK):

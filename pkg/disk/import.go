@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sealdisk/blockdev/luks2"
+	"sealdisk/pkg/api"
 	"sealdisk/pkg/secmem"
 	"sealdisk/xts"
 )
@@ -95,7 +96,7 @@ func (m *Manager) importDisk(ctx context.Context, o ImportOptions) (Job, error) 
 // openSource opens and takes the image at path, a file or a directory.
 func openSource(path string) (*os.File, error) {
 	if !filepath.IsAbs(path) {
-		return nil, usage("EVS.5400", "the path is the daemon's: give it from the root on", "%q is not an absolute path", path)
+		return nil, usage(api.CodeBadRequest, "the path is the daemon's: give it from the root on", "%q is not an absolute path", path)
 	}
 	st, err := os.Stat(path)
 	if err != nil {
@@ -117,7 +118,7 @@ func (m *Manager) importRecord(ctx context.Context, o ImportOptions, src *os.Fil
 		o.BlockSize = 512
 	}
 	if !validSector(o.BlockSize) {
-		return nil, usage("EVS.5400", "", "the block size is 512 or 4096 bytes, not %d", o.BlockSize)
+		return nil, usage(api.CodeBadRequest, "", "the block size is 512 or 4096 bytes, not %d", o.BlockSize)
 	}
 	h, _, err := luks2.Read(src)
 	r := &Record{Format: recordFormat, Project: o.Project, Name: o.Name, BlockSize: o.BlockSize, Discard: true}
@@ -126,7 +127,7 @@ func (m *Manager) importRecord(ctx context.Context, o ImportOptions, src *os.Fil
 		r.ID = uuid.NewString()
 		r.Size = (st.Size() + sizeUnit - 1) / sizeUnit * sizeUnit // padded with zeros
 	case o.Unencrypted:
-		return nil, usage("EVS.5400", "leave out --unencrypted", "%s has a LUKS2 header", src.Name())
+		return nil, usage(api.CodeBadRequest, "leave out --unencrypted", "%s has a LUKS2 header", src.Name())
 	case err != nil:
 		return nil, err
 	default:
@@ -143,7 +144,7 @@ func (m *Manager) importRecord(ctx context.Context, o ImportOptions, src *os.Fil
 // importHeader fills r from h and proves with the key that h is genuine.
 func (m *Manager) importHeader(ctx context.Context, r *Record, h *luks2.Header, size int64) error {
 	if h.Token.Project != r.Project {
-		return usage("EVS.5400", "import it with --project "+h.Token.Project, "the disk belongs to project %s", h.Token.Project)
+		return usage(api.CodeBadRequest, "import it with --project "+h.Token.Project, "the disk belongs to project %s", h.Token.Project)
 	}
 	if r.Name == "" {
 		r.Name = h.Label

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sealdisk/blockdev"
+	"sealdisk/pkg/api"
 	"sealdisk/pkg/logfield"
 	"sealdisk/pkg/secmem"
 )
@@ -198,7 +199,7 @@ func (m *Manager) Job(project, id string) (Job, error) {
 	if j, ok := m.jobs.get(project, id); ok {
 		return j, nil
 	}
-	return Job{}, notFound("job", id)
+	return Job{}, &api.Error{Class: api.ClassNotFound, Code: api.CodeJobNotFound, Message: "job " + id + " does not exist", Hint: "jobs that ended are forgotten when the daemon restarts"}
 }
 
 // Broken returns the ids of the catalog entries that can't be used, and why.

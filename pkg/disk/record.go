@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"regexp"
+	"sealdisk/pkg/api"
 	"time"
 
 	"github.com/google/uuid"
@@ -199,13 +200,13 @@ var (
 func checkName(name string) error {
 	switch {
 	case name == "":
-		return usage("EVS.1003", nameHint, "the disk's name is empty")
+		return usage(api.CodeVolumeName, nameHint, "the disk's name is empty")
 	case len(name) > maxName:
-		return usage("EVS.1003", nameHint, "the disk's name has %d characters, at most %d are allowed", len(name), maxName)
+		return usage(api.CodeVolumeName, nameHint, "the disk's name has %d characters, at most %d are allowed", len(name), maxName)
 	case !namePattern.MatchString(name):
-		return usage("EVS.1003", nameHint, "bad disk name %q", name)
+		return usage(api.CodeVolumeName, nameHint, "bad disk name %q", name)
 	case validID(name):
-		return usage("EVS.1003", nameHint, "the name %q looks like an id", name)
+		return usage(api.CodeVolumeName, nameHint, "the name %q looks like an id", name)
 	}
 	return nil
 }
@@ -215,9 +216,9 @@ const nameHint = "a name is 1 to 64 letters, digits, '.', '_' and '-', begins wi
 func checkSize(size int64) error {
 	switch {
 	case size <= 0 || size%sizeUnit != 0:
-		return usage("EVS.1010", "", "the size %d is not a positive multiple of %d bytes", size, sizeUnit)
+		return usage(api.CodeVolumeSize, "", "the size %d is not a positive multiple of %d bytes", size, sizeUnit)
 	case size > maxSize:
-		return usage("EVS.1010", "", "the size is above %d GiB", maxSize>>30)
+		return usage(api.CodeVolumeSize, "", "the size is above %d GiB", maxSize>>30)
 	}
 	return nil
 }

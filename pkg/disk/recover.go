@@ -81,7 +81,7 @@ func (m *Manager) resolve(e *entry) error {
 	return nil
 }
 
-var errInterrupted = &api.Error{Class: api.ClassInternal, Code: "EVS.2024",
+var errInterrupted = &api.Error{Class: api.ClassInternal, Code: api.CodeVolumeError,
 	Message: "the daemon was stopped in the middle, nothing was kept", Hint: "try again"}
 
 func (m *Manager) resumeFinalize(e *entry) error {

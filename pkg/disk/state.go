@@ -102,7 +102,7 @@ func (r *Record) next(ev event) (State, error) {
 	}
 	e := &api.Error{
 		Class:   api.ClassConflict,
-		Code:    "EVS.5400",
+		Code:    api.CodeBadRequest,
 		Message: fmt.Sprintf("disk %s is %s: %s is not possible", r.Name, r.State, ev),
 	}
 	switch {
