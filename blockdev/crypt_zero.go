@@ -63,12 +63,29 @@ func (c *Crypt) WriteZeroes(off, length int64, f Flags) error {
 func (c *Crypt) zeroEdges(off, length int64) error {
 	for length > 0 {
 		in, n, _ := part(off, length)
-		if err := c.writeEdge(zeros[:n], off, in); err != nil {
+		if err := c.zeroEdge(off, in, n); err != nil {
 			return err
 		}
 		off, length = off+int64(n), length-int64(n)
 	}
 	return nil
+}
+
+// zeroEdge zeroes n bytes from in on of the granule that holds byte off. A
+// hole stays one.
+func (c *Crypt) zeroEdge(off int64, in, n int) error {
+	g := getGranule()
+	defer putGranule(g)
+	off -= int64(in)
+	if err := c.lower.ReadAt(g[:], off); err != nil {
+		return err
+	}
+	if isHole(g[:]) {
+		return c.lower.WriteZeroes(off, 0, 0) // which may refuse all changes
+	}
+	c.cipher.Decrypt(g[:], g[:], c.sector, uint64(off))
+	clear(g[in : in+n])
+	return c.writeGranules(g[:], off, 0)
 }
 
 // fillSize is how much encrypted zeros are written at once, in bytes.

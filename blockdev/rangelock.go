@@ -15,8 +15,8 @@ type RangeLock struct {
 	head, tail *Range // all ranges held or waiting, in order of arrival
 }
 
-// Range is one request for a range of bytes. One of length 0 that begins at a
-// granule conflicts with nothing.
+// Range is one request for a range of bytes. One of length 0 conflicts with
+// nothing.
 type Range struct {
 	Off, Len  int64
 	Exclusive bool
@@ -34,7 +34,7 @@ type Range struct {
 // Acquire queues r and reports whether it is granted at once. If not,
 // r.Granted is called later.
 func (l *RangeLock) Acquire(r *Range) bool {
-	r.lo, r.hi = Granules(r.Off, r.Len)
+	r.round()
 	l.mu.Lock()
 	r.waits = l.conflicts(r)
 	l.append(r)
@@ -46,7 +46,7 @@ func (l *RangeLock) Acquire(r *Range) bool {
 // TryAcquire grants r at once and reports true, or reports false and does not
 // queue it.
 func (l *RangeLock) TryAcquire(r *Range) bool {
-	r.lo, r.hi = Granules(r.Off, r.Len)
+	r.round()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if r.waits = l.conflicts(r); r.waits > 0 {
@@ -132,6 +132,13 @@ func tellGranted(tell *Range) {
 		o := tell
 		tell, o.granted = o.granted, nil
 		o.Granted(o)
+	}
+}
+
+func (r *Range) round() {
+	r.lo, r.hi = Granules(r.Off, r.Len)
+	if r.Len == 0 {
+		r.lo, r.hi = 0, 0
 	}
 }
 
