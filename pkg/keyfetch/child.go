@@ -123,7 +123,7 @@ func (w *worker) create(ctx context.Context, h *luks2.Header, key string) (*luks
 	t.AADScheme = luks2.AADScheme
 	t.Generation = max(t.Generation, 1)
 	var k kms.Key
-	err := retry(ctx, func() (err error) {
+	err := kms.Retry(ctx, func() (err error) {
 		k, err = w.provider.DescribeKey(ctx, t.Project, key)
 		return err
 	})
@@ -134,7 +134,7 @@ func (w *worker) create(ctx context.Context, h *luks2.Header, key string) (*luks
 		return nil, err
 	}
 	var wrapped kms.Wrapped
-	err = retry(ctx, func() (err error) {
+	err = kms.Retry(ctx, func() (err error) {
 		wrapped, err = w.provider.NewWrapped(ctx, t.Project, k.ID, t.AAD())
 		return err
 	})
@@ -246,7 +246,7 @@ func (w *worker) unwrap(ctx context.Context, t *luks2.Token, fill byte) (*secmem
 		return nil, err
 	}
 	wrapped := kms.Wrapped{KeyID: t.KeyID, KeyVersion: t.KeyVersion, Ciphertext: t.WrappedDK}
-	err = retry(ctx, func() error {
+	err = kms.Retry(ctx, func() error {
 		for i := range dk.Bytes() {
 			dk.Bytes()[i] = fill
 		}

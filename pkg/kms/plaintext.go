@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
 )
 
 // HexInto decodes a JSON string of hexadecimal digits straight into memory of
@@ -34,9 +36,8 @@ func (h *HexInto) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Format and the like would print the key.
-func (h HexInto) String() string   { return "kms.HexInto{…}" }
-func (h HexInto) GoString() string { return h.String() }
+// Format keeps the key out of everything that prints.
+func (h HexInto) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "kms.HexInto{…}") }
 
 // MarshalJSON refuses to give the key back.
 func (h HexInto) MarshalJSON() ([]byte, error) { return []byte(`"…"`), nil }
