@@ -36,6 +36,7 @@ var floors = map[string]int{
 	"pkg/kms":               1,
 	"pkg/kms/keystore":      1,
 	"pkg/kms/dew":           1,
+	"pkg/kms/kmstest":       1,
 	"pkg/hostattach":        1,
 	"pkg/client":            1,
 

@@ -90,7 +90,7 @@ func (s *Store) Unwrap(project, ref string, ciphertext []byte, aad string, dst [
 			return fmt.Errorf("%w: wrapped with another key", kms.ErrBinding)
 		}
 		if w.size() > len(dst) {
-			return fmt.Errorf("%w: data key of %d bytes, expected at most %d", ErrParameter, w.size(), len(dst))
+			return fmt.Errorf("%w: it holds %d bytes, expected were at most %d", kms.ErrBinding, w.size(), len(dst))
 		}
 		buf, err := secmem.Lock(keySize)
 		if err != nil {
