@@ -46,13 +46,27 @@ type Status struct {
 	Broken      map[string]string `json:"broken,omitempty"`
 	Connections int               `json:"connections"` // NBD clients
 	KMS         KMSHealth         `json:"kms"`
+	KeysFetched uint64            `json:"keys_fetched"` // key children that answered
+	Processes   Processes         `json:"processes"`
 	Warnings    []string          `json:"warnings,omitempty"`
+}
+
+// Processes says which processes a daemon has. The numbers are process ids, 0
+// for none, and counts.
+type Processes struct {
+	Launcher       int `json:"launcher"`
+	KMS            int `json:"kms"` // the embedded one
+	Engine         int `json:"engine"`
+	KMSRestarts    int `json:"kms_restarts"`
+	EngineRestarts int `json:"engine_restarts"`
+	Fetching       int `json:"fetching"` // key children that run now
 }
 
 // KMSHealth says whether the KMS can be reached. It is not the daemon's
 // health: attached disks don't need the KMS.
 type KMSHealth struct {
 	Socket    string `json:"socket"`
+	Embedded  bool   `json:"embedded"`
 	Reachable bool   `json:"reachable"`
 	Reason    string `json:"reason,omitempty"`
 }

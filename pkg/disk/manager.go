@@ -205,6 +205,17 @@ func (m *Manager) Job(project, id string) (Job, error) {
 // Broken returns the ids of the catalog entries that can't be used, and why.
 func (m *Manager) Broken() map[string]error { return m.broken }
 
+// States counts the disks of all projects by state.
+func (m *Manager) States() map[string]int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := map[string]int{}
+	for _, e := range m.disks {
+		n[string(e.record.Load().State)]++
+	}
+	return n
+}
+
 // find returns the disk id of project. A disk of another project looks as if
 // it did not exist.
 func (m *Manager) find(project, id string) (*entry, error) {
