@@ -5,6 +5,8 @@ import "github.com/spf13/cobra"
 // commands makes the top-level commands in the order of the help.
 var commands = []func(*App) *cobra.Command{
 	newServe,
+	newStatus,
+	newDisk,
 	newKey,
 	newAgency,
 	newKMS,
