@@ -162,17 +162,18 @@ func (c *conn) grantedTo(r *request) func(*blockdev.Range) {
 	return func(*blockdev.Range) { c.disk.push(r) }
 }
 
-// unlock releases r's granules and lets it out of the gate.
-func (c *conn) unlock(r *request) {
+// release gives r's granules back and lets it out of the gate.
+func (c *conn) release(r *request) {
 	if r.locked {
 		r.locked = false
 		c.disk.locks.Release(&r.rng)
 	}
+	c.disk.gate.leave()
 }
 
 // complete ends a request that was carried out and queues its reply.
 func (c *conn) complete(r *request, err error) {
-	c.unlock(r)
+	c.release(r)
 	if err != nil {
 		c.disk.fault(r.cmd(), err)
 		errno := errnoOf(r.cmd(), err)
@@ -180,18 +181,14 @@ func (c *conn) complete(r *request, err error) {
 	} else {
 		r.succeed()
 	}
-	gate := c.disk.gate
 	c.reply(r)
-	gate.leave()
 }
 
 // drop ends a request that must not run. Nobody waits for its reply.
 func (c *conn) drop(r *request) {
-	c.unlock(r)
+	c.release(r)
 	r.next = nil
-	gate := c.disk.gate
 	c.free(r)
-	gate.leave()
 }
 
 // free takes back a list of requests and what they hold.
