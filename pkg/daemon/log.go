@@ -3,8 +3,6 @@ package daemon
 import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-
-	"sealdisk/pkg/logfield"
 )
 
 // NewLogger makes the logger of one process: JSON lines on stderr, from level
@@ -26,5 +24,5 @@ func NewLogger(process, level string) (*zap.Logger, error) {
 	if err != nil {
 		return nil, err
 	}
-	return log.With(logfield.Op(process)), nil
+	return log.Named(process), nil
 }
