@@ -9,13 +9,15 @@ import "sync"
 func Serialize(d Device) Device {
 	s := &serialized{Device: d}
 	s.now, _ = d.(NowReader)
+	s.turns.New = newTurn
 	return s
 }
 
 type serialized struct {
 	Device
-	now  NowReader
-	lock RangeLock
+	now   NowReader
+	lock  RangeLock
+	turns sync.Pool
 }
 
 // turn is a Range whose owner waits on a channel.
@@ -24,14 +26,14 @@ type turn struct {
 	granted chan struct{}
 }
 
-var turns = sync.Pool{New: func() any {
+func newTurn() any {
 	t := &turn{granted: make(chan struct{}, 1)}
 	t.Granted = func(*Range) { t.granted <- struct{}{} }
 	return t
-}}
+}
 
 func (s *serialized) acquire(off, length int64, exclusive bool) *turn {
-	t := turns.Get().(*turn)
+	t := s.turns.Get().(*turn)
 	t.Off, t.Len, t.Exclusive = off, length, exclusive
 	if !s.lock.Acquire(&t.Range) {
 		<-t.granted
@@ -41,7 +43,7 @@ func (s *serialized) acquire(off, length int64, exclusive bool) *turn {
 
 func (s *serialized) release(t *turn) {
 	s.lock.Release(&t.Range)
-	turns.Put(t)
+	s.turns.Put(t)
 }
 
 func (s *serialized) ReadAt(p []byte, off int64) error {
@@ -61,10 +63,10 @@ func (s *serialized) ReadNow(p []byte, off int64) error {
 	if s.now == nil {
 		return ErrWouldBlock
 	}
-	t := turns.Get().(*turn)
+	t := s.turns.Get().(*turn)
 	t.Off, t.Len, t.Exclusive = off, int64(len(p)), false
 	if !s.lock.TryAcquire(&t.Range) {
-		turns.Put(t)
+		s.turns.Put(t)
 		return ErrWouldBlock
 	}
 	defer s.release(t)
