@@ -51,7 +51,7 @@ func (s *Server) explain(r *http.Request, id string, status int, reply *any, err
 	if !errors.As(err, &e) {
 		e = &api.Error{Class: api.ClassInternal, Code: api.CodeInternal, Message: "internal error", Hint: "the daemon's log has request " + id}
 	}
-	if status == 0 {
+	if status < 400 { // the handler meant it for success
 		status = e.Class.HTTPStatus()
 	}
 	if e.Class == api.ClassInternal {
@@ -61,7 +61,8 @@ func (s *Server) explain(r *http.Request, id string, status int, reply *any, err
 	return status
 }
 
-// serve finds the route and runs it. A status of 0 with an error is the error's own.
+// serve finds the route and runs it. With an error, a status below 400 stands for that
+// of the error's class.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) (status int, reply any, err error) {
 	defer func() {
 		if p := recover(); p != nil {

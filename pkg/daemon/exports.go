@@ -42,6 +42,9 @@ func newPublisher(server *nbdserver.Server, runDir string, log *zap.Logger) *pub
 	return &publisher{server: server, runDir: runDir, log: log, disks: map[string]*published{}}
 }
 
+// socketQuery leaves slashes readable, and writes spaces as URIs do.
+var socketQuery = strings.NewReplacer("%2F", "/", "+", "%20")
+
 // Publish implements disk.Publisher.
 func (p *publisher) Publish(a *disk.Attachment) (uri string, err error) {
 	p.mu.Lock()
@@ -66,7 +69,7 @@ func (p *publisher) Publish(a *disk.Attachment) (uri string, err error) {
 			p.log.Error("the disk's socket failed", logfield.Disk(a.ID), logfield.Err(err))
 		}
 	}()
-	return "nbd+unix:///" + url.PathEscape(a.Name) + "?socket=" + url.QueryEscape(path), nil
+	return "nbd+unix:///" + url.PathEscape(a.Name) + "?socket=" + socketQuery.Replace(url.QueryEscape(path)), nil
 }
 
 // Withdraw implements disk.Publisher.
