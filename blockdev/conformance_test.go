@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -12,14 +13,27 @@ import (
 	"sealdisk/blockdev/blockdevtest"
 )
 
-// The directories that files are tested in: the disk's file system and tmpfs.
+// fileSystems are the directories that files are tested in: on the disk's file system
+// and tmpfs, and those of SEALDISK_TEST_DIRS (NAME=DIR, separated by commas).
 func fileSystems(t testing.TB) map[string]string {
 	shm, err := os.MkdirTemp("/dev/shm", "blockdev")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(shm) })
-	return map[string]string{"disk": t.TempDir(), "tmpfs": shm}
+	dirs := map[string]string{"disk": t.TempDir(), "tmpfs": shm}
+	if more := os.Getenv("SEALDISK_TEST_DIRS"); more != "" {
+		for pair := range strings.SplitSeq(more, ",") {
+			name, parent, _ := strings.Cut(pair, "=")
+			dir, err := os.MkdirTemp(parent, "blockdev")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			dirs[name] = dir
+		}
+	}
+	return dirs
 }
 
 // sparse makes a file of size bytes, all hole.
@@ -123,7 +137,11 @@ func TestConformance(t *testing.T) {
 		r.Inf.ZeroAlign = 4096
 	}, true)
 
-	for _, lower := range []string{"RAM", "File on disk", "File on tmpfs", "File on a storage that can't zero"} {
+	lowers := []string{"RAM", "File on a storage that can't zero"}
+	for name := range fileSystems(t) {
+		lowers = append(lowers, "File on "+name)
+	}
+	for _, lower := range lowers {
 		for _, opt := range cryptVariants() {
 			suites[fmt.Sprintf("Crypt %+v over %s", opt, lower)] = encrypted(suites[lower], opt)
 		}
