@@ -30,9 +30,10 @@ type Catalog interface {
 // <dir>/<uuid>.json, mode 0600.
 type DirCatalog struct {
 	dir string
-	// step is called before each change of the file system, with what comes. Tests
-	// look at the order, or kill the process there.
+	// Tests look at the order, let syncs fail, or kill the process there. step is called before each change of
+	// the file system, with what comes; sync syncs a file or a directory.
 	step func(string)
+	sync func(*os.File) error
 }
 
 const recordSuffix = ".json"
@@ -55,7 +56,7 @@ func OpenDirCatalog(dir string) (*DirCatalog, error) {
 	if err := syncDir(filepath.Dir(dir)); err != nil {
 		return nil, err
 	}
-	return &DirCatalog{dir: dir, step: func(string) {}}, nil
+	return &DirCatalog{dir: dir, step: func(string) {}, sync: (*os.File).Sync}, nil
 }
 
 func (c *DirCatalog) path(id string) string { return filepath.Join(c.dir, id+recordSuffix) }
@@ -113,8 +114,7 @@ func (c *DirCatalog) replace(tmp, path string, b []byte) error {
 	}
 	_, err = f.Write(b)
 	if err == nil {
-		c.step("catalog: sync file")
-		err = f.Sync()
+		err = c.sync(f)
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
@@ -123,8 +123,7 @@ func (c *DirCatalog) replace(tmp, path string, b []byte) error {
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	c.step("catalog: sync directory")
-	return syncDir(c.dir)
+	return c.syncDir()
 }
 
 // Remove implements Catalog.
@@ -134,8 +133,15 @@ func (c *DirCatalog) Remove(id string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the catalog entry of disk %s: %w", id, err)
 	}
-	c.step("catalog: sync directory")
-	return syncDir(c.dir)
+	return c.syncDir()
+}
+
+func (c *DirCatalog) syncDir() error {
+	d, err := os.Open(c.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.sync(d), d.Close())
 }
 
 // syncDir makes what was created, renamed and removed in dir durable.
