@@ -30,8 +30,7 @@ type Config struct {
 	KMSArgs   []string // further flags for the embedded `kms serve`
 	Engine    EngineConfig
 
-	// Executable is started for the children; "" is this one. Tests set it.
-	Executable string
+	ready func() // called once the daemon is ready; tests set it
 }
 
 // EngineConfig configures RunEngine. Its fields are those of cli.EngineOptions, so that one

@@ -23,6 +23,9 @@ import (
 // launcherEnv names the engine's descriptor of its link to the launcher.
 const launcherEnv = "SEALDISK_LAUNCHER_FD"
 
+// ownExecutable is this very program, even if its file was replaced since.
+const ownExecutable = "/proc/self/exe"
+
 const (
 	// engineGrace is longer than the engine takes to drain its clients.
 	engineGrace = shutdownTime + 15*time.Second
@@ -68,21 +71,17 @@ func Serve(ctx context.Context, cfg Config, log *zap.Logger) error {
 		return err
 	}
 	defer release()
-	exe := cfg.Executable
-	if exe == "" {
-		exe = "/proc/self/exe" // this very program, even if its file was replaced
-	}
 	l.spawn = newSpawner()
 	l.state = launcherState{Processes: api.Processes{Launcher: os.Getpid()}, Embedded: cfg.embeddedKMS(), KMSSocket: cfg.kmsSocket()}
-	l.fetcher = &fetcher{spawn: l.spawn, log: log, exe: exe, args: cfg.fetchArgs(), children: map[*exec.Cmd]context.CancelFunc{},
+	l.fetcher = &fetcher{spawn: l.spawn, log: log, exe: ownExecutable, args: cfg.fetchArgs(), children: map[*exec.Cmd]context.CancelFunc{},
 		changed: func(n int) { l.update(func(p *api.Processes) { p.Fetching = n }) }}
 	defer l.fetcher.stop()
-	return l.run(ctx, exe)
+	return l.run(ctx)
 }
 
 // run starts the services one after the other and stops them in the reverse
 // order when ctx ends or one fails for good.
-func (l *launcher) run(ctx context.Context, exe string) error {
+func (l *launcher) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var running []*handle // in the order of start
@@ -97,10 +96,13 @@ func (l *launcher) run(ctx context.Context, exe string) error {
 		}
 		return errStopping
 	}
-	if l.startAll(start, exe) == nil {
+	if l.startAll(start) == nil {
 		l.log.Info("ready", logfield.Path(l.cfg.RunDir))
 		if err := sdNotify("READY=1"); err != nil {
 			l.log.Warn("the service manager is not told", logfield.Err(err))
+		}
+		if l.cfg.ready != nil {
+			l.cfg.ready()
 		}
 		<-ctx.Done()
 	}
@@ -119,15 +121,15 @@ func (l *launcher) run(ctx context.Context, exe string) error {
 
 var errStopping = errors.New("stopping")
 
-func (l *launcher) startAll(start func(*service) error, exe string) error {
+func (l *launcher) startAll(start func(*service) error) error {
 	if l.cfg.embeddedKMS() {
-		err := start(&service{name: "kms", exe: exe, args: l.cfg.kmsArgs, files: l.kmsFiles, spawn: l.spawn, log: l.log, grace: kmsGrace,
+		err := start(&service{name: "kms", exe: ownExecutable, args: l.cfg.kmsArgs, files: l.kmsFiles, spawn: l.spawn, log: l.log, grace: kmsGrace,
 			changed: func(pid, n int) { l.update(func(p *api.Processes) { p.KMS, p.KMSRestarts = pid, n }) }})
 		if err != nil {
 			return err
 		}
 	}
-	return start(&service{name: "engine", exe: exe, args: l.cfg.engineArgs, files: l.engineFiles, spawn: l.spawn, log: l.log, grace: engineGrace,
+	return start(&service{name: "engine", exe: ownExecutable, args: l.cfg.engineArgs, files: l.engineFiles, spawn: l.spawn, log: l.log, grace: engineGrace,
 		changed: func(pid, n int) { l.update(func(p *api.Processes) { p.Engine, p.EngineRestarts = pid, n }) }})
 }
 
