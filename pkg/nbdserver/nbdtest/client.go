@@ -57,11 +57,13 @@ func Request(cmd nbd.Command, f nbd.CommandFlags, cookie, off uint64, length uin
 	return append(b, data...)
 }
 
-// Start sends a request with a cookie of its own and returns at once. For a
-// WRITE, length is that of data whatever is said.
+// Start sends a request with a cookie of its own and returns at once. A
+// WRITE has the length of data whatever length is; others have no data.
 func (c *Client) Start(cmd nbd.Command, f nbd.CommandFlags, off uint64, length uint32, data []byte) *Call {
 	if cmd == nbd.CmdWrite {
 		length = uint32(len(data))
+	} else {
+		data = nil
 	}
 	call := &Call{done: make(chan struct{})}
 	c.mu.Lock()
