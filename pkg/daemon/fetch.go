@@ -40,6 +40,10 @@ type fetcher struct {
 	done     sync.WaitGroup
 }
 
+func newFetcher(sp *spawner, log *zap.Logger, args []string, changed func(running int)) *fetcher {
+	return &fetcher{spawn: sp, log: log, args: args, changed: changed, children: map[*exec.Cmd]context.CancelFunc{}}
+}
+
 // serve answers one engine until its link ends.
 func (f *fetcher) serve(c *net.UnixConn) {
 	for {
@@ -82,7 +86,7 @@ func (f *fetcher) fetch(q *fromEngine, files []*os.File) error {
 		return errTooMany
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout+fetchGrace)
-	cmd := exec.CommandContext(ctx, f.exe) // killed when ctx ends
+	cmd := exec.CommandContext(ctx, ownExecutable) // killed when ctx ends
 	cmd.Args = append([]string{"sealdisk"}, f.args...)
 	cmd.Env = environment()
 	if len(files) > 1 {

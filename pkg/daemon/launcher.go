@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"sync"
@@ -73,8 +72,7 @@ func Serve(ctx context.Context, cfg Config, log *zap.Logger) error {
 	defer release()
 	l.spawn = newSpawner()
 	l.state = launcherState{Processes: api.Processes{Launcher: os.Getpid()}, Embedded: cfg.embeddedKMS(), KMSSocket: cfg.kmsSocket()}
-	l.fetcher = &fetcher{spawn: l.spawn, log: log, exe: ownExecutable, args: cfg.fetchArgs(), children: map[*exec.Cmd]context.CancelFunc{},
-		changed: func(n int) { l.update(func(p *api.Processes) { p.Fetching = n }) }}
+	l.fetcher = newFetcher(l.spawn, log, cfg.fetchArgs(), func(n int) { l.update(func(p *api.Processes) { p.Fetching = n }) })
 	defer l.fetcher.stop()
 	return l.run(ctx)
 }
@@ -123,13 +121,13 @@ var errStopping = errors.New("stopping")
 
 func (l *launcher) startAll(start func(*service) error) error {
 	if l.cfg.embeddedKMS() {
-		err := start(&service{name: "kms", exe: ownExecutable, args: l.cfg.kmsArgs, files: l.kmsFiles, spawn: l.spawn, log: l.log, grace: kmsGrace,
+		err := start(&service{name: "kms", args: l.cfg.kmsArgs, files: l.kmsFiles, spawn: l.spawn, log: l.log, grace: kmsGrace,
 			changed: func(pid, n int) { l.update(func(p *api.Processes) { p.KMS, p.KMSRestarts = pid, n }) }})
 		if err != nil {
 			return err
 		}
 	}
-	return start(&service{name: "engine", exe: ownExecutable, args: l.cfg.engineArgs, files: l.engineFiles, spawn: l.spawn, log: l.log, grace: engineGrace,
+	return start(&service{name: "engine", args: l.cfg.engineArgs, files: l.engineFiles, spawn: l.spawn, log: l.log, grace: engineGrace,
 		changed: func(pid, n int) { l.update(func(p *api.Processes) { p.Engine, p.EngineRestarts = pid, n }) }})
 }
 

@@ -266,3 +266,5 @@ func refused(t *testing.T, cfg Config) error {
 		return nil
 	}
 }
+
+func ownerOf(st os.FileInfo) uint32 { return st.Sys().(*syscall.Stat_t).Uid }

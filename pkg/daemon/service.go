@@ -21,7 +21,6 @@ import (
 // not help, and its exit code becomes the daemon's. One that ends later is started again.
 type service struct {
 	name string
-	exe  string
 	args func() []string
 	// files are handed to the child from descriptor 3 on; release is called
 	// once it was started, or could not be. nil is none.
@@ -129,7 +128,7 @@ func (s *service) once(ctx context.Context, restarts int, onReady func()) (ready
 
 // command makes the process, not yet started.
 func (s *service) command(ready *os.File) (cmd *exec.Cmd, release func(), err error) {
-	cmd = exec.Command(s.exe)
+	cmd = exec.Command(ownExecutable)
 	cmd.Args = append([]string{"sealdisk"}, s.args()...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	release = func() {}
