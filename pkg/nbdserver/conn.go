@@ -68,12 +68,14 @@ func newConn(s *Server, n uint64, st stream, peer Peer) *conn {
 
 // serve speaks with the client until one of both ends it.
 func (c *conn) serve(ex Exports) {
-	defer c.srv.unregister(c)
-	defer c.s.close()
+	defer func() {
+		c.s.close()
+		c.srv.unregister(c)
+		if c.disk != nil {
+			c.srv.leave(c)
+		}
+	}()
 	err := c.shake(ex)
-	if c.disk != nil {
-		defer c.srv.leave(c)
-	}
 	if err != nil {
 		if !errors.Is(err, errAborted) && !errors.Is(err, io.EOF) {
 			c.log.Info("handshake failed", logfield.Err(err))

@@ -235,7 +235,7 @@ func TestHandshakeEnds(t *testing.T) {
 func TestHandshakeDeadline(t *testing.T) {
 	full := append(be.AppendUint32(nil, 3), nbdtest.Option(nbd.OptGo, nbdtest.InfoData("disk"))...)
 	dev, _ := ram(mib)
-	r := newRig(t, Config{HandshakeTimeout: 100 * time.Millisecond, StallTimeout: time.Hour}, dev)
+	r := newRig(t, Config{HandshakeTimeout: 20 * time.Millisecond, StallTimeout: time.Hour}, dev)
 	for n := range full {
 		conn := r.dial()
 		if _, err := conn.Write(full[:n]); err != nil {
@@ -302,12 +302,7 @@ func TestTooManyConnections(t *testing.T) {
 	if err := a.Disconnect(); err != nil {
 		t.Fatal(err)
 	}
-	settle(t, "one connection left", func() bool { return r.export.Gate.Connections() == 1 })
-	settle(t, "a place is free", func() bool {
-		r.srv.mu.Lock()
-		defer r.srv.mu.Unlock()
-		return len(r.srv.conns) == 1
-	})
+	r.waitConnections(1)
 	c := r.connect(false)
 	for _, cl := range []*nbdtest.Client{b, c} {
 		if _, err := cl.Do(nbd.CmdRead, 0, 0, 512, nil); err != nil {

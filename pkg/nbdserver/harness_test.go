@@ -148,13 +148,22 @@ func (r *rig) connect(all bool) *nbdtest.Client {
 	return c
 }
 
-// settle waits until cond holds. It is for states that the server reaches by
-// itself and shows nowhere else; a test that never gets there fails.
-func settle(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never came about: %s", what)
+// waitConnections waits until the disk has n connections.
+func (r *rig) waitConnections(n int) {
+	r.t.Helper()
+	g := r.export.Gate
+	end := time.After(30 * time.Second)
+	for {
+		g.mu.Lock()
+		have, change := len(g.conns), g.changeLocked()
+		g.mu.Unlock()
+		if have == n {
+			return
+		}
+		select {
+		case <-change:
+		case <-end:
+			r.t.Fatalf("%d connections are left, want %d", have, n)
 		}
 	}
 }
