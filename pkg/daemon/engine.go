@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -58,6 +59,8 @@ func RunEngine(ctx context.Context, cfg EngineConfig, version string, log *zap.L
 	if err := secmem.HardenProcess(); err != nil {
 		return err
 	}
+	// Ctrl-C on a terminal is for the launcher, which stops its children in order.
+	signal.Ignore(os.Interrupt)
 	e := &engine{cfg: cfg, version: version, log: log, began: time.Now(), failed: make(chan error, 16)}
 	f, err := inherited(launcherEnv)
 	if err != nil {

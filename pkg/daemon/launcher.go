@@ -84,6 +84,7 @@ func (l *launcher) run(ctx context.Context) error {
 	defer cancel()
 	var running []*handle // in the order of start
 	start := func(s *service) error {
+		s.quit = ctx.Done()
 		h := launch(s, cancel)
 		running = append(running, h)
 		select {

@@ -103,6 +103,7 @@ func TestChildrenDieWithTheLauncher(t *testing.T) {
 	}
 	gone(t, p.KMS)
 	gone(t, p.Engine)
+	cmd.Wait()
 	// What a killed daemon leaves does not keep the next from starting.
 	start(t, cfg)
 }

@@ -28,6 +28,9 @@ type service struct {
 	spawn *spawner
 	log   *zap.Logger
 	grace time.Duration // from SIGTERM to SIGKILL
+	// quit is closed when the daemon stops: nothing is started again then,
+	// though other services may still be running.
+	quit <-chan struct{}
 	// changed is called with the process's id when it started and with 0 when
 	// it ended.
 	changed func(pid int, restarts int)
@@ -57,18 +60,27 @@ func (s *service) run(ctx context.Context, onReady func()) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		select {
+		case <-s.quit:
+			return nil
+		default:
+		}
 		if !everReady {
 			return err
 		}
 		if ready && time.Since(began) > stableAfter {
 			backoff = firstBackoff
 		}
-		s.log.Error("a process ended and is started again", logfield.Op(s.name), logfield.Err(err), logfield.Elapsed(backoff))
+		// A terminal's Ctrl-C reaches all processes; this one may hear of it a
+		// little later.
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.quit:
+			return nil
 		case <-time.After(backoff):
 		}
+		s.log.Error("a process ended and is started again", logfield.Op(s.name), logfield.Err(err), logfield.Elapsed(backoff))
 		backoff = min(2*backoff, maxBackoff)
 	}
 }

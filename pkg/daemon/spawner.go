@@ -22,10 +22,9 @@ func newSpawner() *spawner {
 	return s
 }
 
-// start starts cmd in a process group of its own, so that a terminal's
-// Ctrl-C reaches the launcher alone, which stops its children in order.
+// start starts cmd.
 func (s *spawner) start(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	result := make(chan error)
 	s.jobs <- func() { result <- cmd.Start() }
 	return <-result
