@@ -98,6 +98,10 @@ func openSource(path string) (*os.File, error) {
 	if !filepath.IsAbs(path) {
 		return nil, usage(api.CodeBadRequest, "the path is the daemon's: give it from the root on", "%q is not an absolute path", path)
 	}
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, err
+	}
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, err

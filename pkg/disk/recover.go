@@ -71,26 +71,18 @@ func (m *Manager) resolve(e *entry) error {
 	case StateDeleting:
 		m.finishDelete(e)
 	case StateAttaching, StateInUse, StateDetaching:
-		if _, err := m.move(e, evReset, nil); err != nil {
-			return err
-		}
 		if r.State == StateAttaching && r.Job != nil && r.Job.Type == JobFinalize && !r.Job.Done() {
-			return m.resumeFinalize(e)
+			m.background(func(ctx context.Context) { m.finalize(ctx, e) }) // it has the disk still
+			return nil
 		}
+		_, err := m.move(e, evReset, nil)
+		return err
 	}
 	return nil
 }
 
 var errInterrupted = &api.Error{Class: api.ClassInternal, Code: api.CodeVolumeError,
 	Message: "the daemon was stopped in the middle, nothing was kept", Hint: "try again"}
-
-func (m *Manager) resumeFinalize(e *entry) error {
-	if _, err := m.move(e, evAttach, nil); err != nil {
-		return err
-	}
-	m.background(func(ctx context.Context) { m.finalize(ctx, e) })
-	return nil
-}
 
 // wanted reports whether a disk is to be attached again. A wish that has
 // lapsed is dropped.
