@@ -39,8 +39,21 @@ func takeImage(f *os.File) error {
 	if !st.Mode().IsRegular() {
 		return usage(api.CodeBadRequest, "", "%s is not a regular file", f.Name())
 	}
-	switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
-	case errors.Is(err, unix.EWOULDBLOCK):
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	if flags&unix.O_ACCMODE == unix.O_RDONLY {
+		lock.Type = unix.F_RDLCK
+	}
+	// The first lock keeps out other daemons and qemu. cryptsetup takes the second kind
+	// while it works on a header: shared, it may dump an attached disk but not change it.
+	if err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err == nil {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	}
+	switch {
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EACCES):
 		return conflict("detach the disk first", "%s is in use by another process", f.Name())
 	case err != nil:
 		return fmt.Errorf("lock %s: %w", f.Name(), err)
