@@ -179,7 +179,7 @@ grep -E '^Version|^UUID|cipher:|sector:|sealdisk|^Requirements|length:' "$work/o
 grep -q 'aes-xts-plain64' "$work/out" || die "luksDump shows no aes-xts-plain64"
 
 chapter "The key is disabled: what is attached goes on"
-run "$bin" key disable papers
+run "$bin" key disable papers --yes
 get
 chapter "... but once detached, it can't be attached"
 [ -z "$kernel" ] || disconnect

@@ -27,7 +27,7 @@ func TestBadArguments(t *testing.T) {
 		{"no size", 2, []string{"disk", "create", "new"}},
 		{"size 0", 2, []string{"disk", "create", "new", "--size", "0"}},
 		{"negative size", 2, []string{"disk", "create", "new", "--size", "-1G"}},
-		{"size no multiple of 4096", 2, []string{"disk", "create", "new", "--size", "10001"}},
+		{"size no multiple of 4096", 2, []string{"disk", "create", "new", "--size", "10K"}},
 		{"size that overflows", 2, []string{"disk", "create", "new", "--size", "99999999999999999999G"}},
 		{"words for a size", 2, []string{"disk", "create", "new", "--size", "big"}},
 		{"unknown sector size", 2, []string{"disk", "create", "new", "--size", "8M", "--sector-size", "1024"}},

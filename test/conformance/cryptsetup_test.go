@@ -20,7 +20,7 @@ func TestCryptsetupKnowsTheKey(t *testing.T) {
 	}
 	dk := d.DK("vol")
 	open := func(key []byte) testbed.Result {
-		return testbed.Exec(t, nil, "cryptsetup", "open", "--test-passphrase", "--volume-key-file", keyFile(t, key), image)
+		return testbed.Exec(t, nil, "cryptsetup", "open", "--test-passphrase", "--key-size", "512", "--volume-key-file", keyFile(t, key), image)
 	}
 	if r := open(dk); r.Code != 0 {
 		t.Errorf("the right key: %s", r)
@@ -31,9 +31,25 @@ func TestCryptsetupKnowsTheKey(t *testing.T) {
 		t.Error("a key with one bit changed is accepted")
 	}
 	// While holes may be in the data, nothing but sealdisk may add keys.
-	r := testbed.Exec(t, nil, "cryptsetup", "luksAddKey", "-q", "--volume-key-file", keyFile(t, dk), image, keyFile(t, []byte("passphrase")))
+	r := testbed.Exec(t, nil, "cryptsetup", "luksAddKey", "-q", "--key-size", "512", "--volume-key-file", keyFile(t, dk), image, keyFile(t, []byte("passphrase")))
 	if r.Code == 0 || !strings.Contains(r.Stderr+r.Stdout, "requirement") {
 		t.Errorf("luksAddKey on a header with holes: %s", r)
+	}
+}
+
+// luksDump works while the disk is attached, and attaching goes on meanwhile;
+// what would change the header waits.
+func TestLuksDumpWhileAttached(t *testing.T) {
+	d := testbed.Start(t)
+	d.Disk("vol", "8M")
+	image := d.Image("vol")
+	if r := testbed.Exec(t, nil, "timeout", "10", "cryptsetup", "luksDump", image); r.Code != 0 {
+		t.Errorf("luksDump: %s", r)
+	}
+	before, _ := copies(t, image)
+	r := testbed.Exec(t, nil, "timeout", "2", "cryptsetup", "config", "--label", "changed", image)
+	if after, _ := copies(t, image); r.Code == 0 || string(after) != string(before) {
+		t.Errorf("the header of an attached disk was changed: %s", r)
 	}
 }
 
@@ -66,7 +82,7 @@ func TestFinalizeClearsTheRequirement(t *testing.T) {
 	nbdsh(t, uri, "assert h.pread(1 << 20, 21 << 20) == bytes(1 << 20)")
 	// An ordinary LUKS passphrase can be added now.
 	d.Must("disk", "detach", "vol")
-	testbed.Succeed(t, "cryptsetup", "luksAddKey", "-q", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000",
+	testbed.Succeed(t, "cryptsetup", "luksAddKey", "-q", "--key-size", "512", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000",
 		"--volume-key-file", keyFile(t, d.DK("vol")), image, keyFile(t, []byte("passphrase")))
 	d.Attach("vol")
 }

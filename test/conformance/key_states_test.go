@@ -14,7 +14,7 @@ func TestDisabledKey(t *testing.T) {
 	d.Must("key", "create", "papers")
 	uri := d.Disk("vol", "16M", "--key", "papers")
 	nbdsh(t, uri, "h.pwrite(b'secret' * 1000, 4096)\nh.flush()")
-	d.Must("key", "disable", "papers")
+	d.Must("key", "disable", "papers", "--yes")
 
 	nbdsh(t, uri, "assert h.pread(6000, 4096) == b'secret' * 1000\nh.pwrite(b'goes on', 0)\nh.flush()")
 	d.Refused(6, "disk", "create", "other", "--size", "8M", "--key", "papers")
@@ -36,7 +36,7 @@ func TestDisabledKey(t *testing.T) {
 // The default key can't be disabled.
 func TestDefaultKeyIsNotDisabled(t *testing.T) {
 	d := testbed.Start(t)
-	r := d.CLI("key", "disable", "evs/default")
+	r := d.CLI("key", "disable", "evs/default", "--yes")
 	if r.Code == 0 || !strings.Contains(r.Stderr, "KMS.0211") {
 		t.Errorf("want KMS.0211: %s", r)
 	}

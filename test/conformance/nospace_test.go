@@ -1,7 +1,9 @@
 package conformance
 
 import (
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"sealdisk/test/testbed"
@@ -56,7 +58,8 @@ h.shutdown()
 	nbdsh(t, uri, "assert h.pread(3000, 0) == b'new' * 1000\nassert h.pread(1 << 20, 61 << 20) == b'y' * (1 << 20)\n")
 }
 
-// A disk that can't have its space reserved is not made, and leaves nothing.
+// A disk that can't have its space reserved is no disk, keeps the reason, and
+// can be deleted.
 func TestPreallocateWithoutSpace(t *testing.T) {
 	d := testbed.New(t)
 	if err := os.Mkdir(d.State, 0o700); err != nil {
@@ -67,5 +70,10 @@ func TestPreallocateWithoutSpace(t *testing.T) {
 	d.Serve()
 	d.Must("agency", "grant")
 	d.Refused(9, "disk", "create", "vol", "--size", "64M", "--preallocate")
+	if s := d.Show("vol"); s["status"] != "error" || !strings.Contains(fmt.Sprint(s), "space") {
+		t.Errorf("the disk is %v, want error with the reason: %v", s["status"], s)
+	}
+	d.Refused(4, "disk", "attach", "vol")
+	d.Must("disk", "delete", "vol", "--yes")
 	d.Must("disk", "create", "vol", "--size", "64M")
 }

@@ -119,7 +119,7 @@ func TestAnotherUserIsRefused(t *testing.T) {
 			{"nbdinfo", "--size", "nbd+unix:///vol?socket=" + d.Run + "/nbd.sock"},
 			{testbed.Binary(t), "disk", "detach", "vol"},
 			{testbed.Binary(t), "disk", "delete", "vol", "--yes"},
-			{testbed.Binary(t), "key", "disable", "evs/default"},
+			{testbed.Binary(t), "key", "disable", "evs/default", "--yes"},
 		} {
 			if r := as(argv...); r.Code == 0 {
 				t.Errorf("%s: another user may: %s", when, r)

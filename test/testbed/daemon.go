@@ -19,14 +19,15 @@ const Deadline = 30 * time.Second
 
 // Daemon is a running `sealdisk serve`.
 type Daemon struct {
-	T      testing.TB
-	State  string // state directory
-	Run    string // run directory, a short path
-	Flags  []string
-	Prefix []string // words before the binary's path when it is started: unshare, setpriv, ...
-	cmd    *exec.Cmd
-	done   chan struct{} // closed when the launcher has ended
-	status error         // of the launcher, after done
+	T       testing.TB
+	State   string // state directory
+	Run     string // run directory, a short path
+	Flags   []string
+	Program string   // that is started to serve; "" is the product, see Binary
+	Prefix  []string // words before the binary's path when it is started: unshare, setpriv, ...
+	cmd     *exec.Cmd
+	done    chan struct{} // closed when the launcher has ended
+	status  error         // of the launcher, after done
 }
 
 // New returns a daemon that is not started, with directories that go when the
@@ -93,7 +94,11 @@ func (d *Daemon) TryServe() error {
 		d.T.Fatal(err)
 	}
 	defer log.Close()
-	argv := append(append([]string{}, d.Prefix...), Binary(d.T), "serve", "--state-dir", d.State, "--run-dir", d.Run)
+	program := d.Program
+	if program == "" {
+		program = Binary(d.T)
+	}
+	argv := append(append([]string{}, d.Prefix...), program, "serve", "--state-dir", d.State, "--run-dir", d.Run)
 	argv = append(argv, d.Flags...)
 	d.cmd = exec.Command(argv[0], argv[1:]...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log

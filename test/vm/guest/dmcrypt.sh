@@ -4,7 +4,7 @@
 modules() { for m in nbd loop aes_generic cbc ecb xts sha256_generic dm-mod dm-crypt; do module $m || return; done; }
 find_image() { image=$(echo $state/disks/*/disk.img); test -f "$image" && ln -s "$image" /run/t/image; }
 get_key() { /usr/bin/python3 "$lib/datakey.py" /run/t/image $SEALDISK_RUN_DIR/kms.sock >/run/t/dk && test $(stat -c %s /run/t/dk) = 64; }
-crypt_open() { cryptsetup open --disable-keyring --volume-key-file /run/t/dk /run/t/image plain; }
+crypt_open() { cryptsetup open --disable-keyring --key-size 512 --volume-key-file /run/t/dk /run/t/image plain; }
 refused() { fails crypt_open >/run/t/refusal 2>&1 && cat /run/t/refusal && grep -i requirement /run/t/refusal; }
 add_file() { echo "written through dm-crypt" >/mnt/tree/by-dm-crypt && sync; }
 read_file() { grep -q "written through dm-crypt" /mnt/tree/by-dm-crypt && rm /mnt/tree/by-dm-crypt && same_files /mnt; }
