@@ -90,6 +90,9 @@ the disk is detached.`,
 			if err := a.resolve(os.Getenv); err != nil {
 				return err
 			}
+			if err := cmd.ValidateRequiredFlags(); err != nil {
+				return err // a usage error, like other wrong flags
+			}
 			a.running = true
 			return nil
 		},
