@@ -154,14 +154,14 @@ func decodeBinary(raw []byte, i int, f io.ReaderAt) (binHeader, error) {
 	return b, nil
 }
 
-// fixedString reads a NUL-terminated string from a field with zeros to its end.
+// fixedString reads a NUL-terminated string from a field with zeros to its
+// end. What is in it is for check to judge.
 func fixedString(field []byte) (string, error) {
 	n := bytes.IndexByte(field, 0)
 	if n < 0 || !zero(field[n:]) {
 		return "", errors.New("not ended by zeros")
 	}
-	s := string(field[:n])
-	return s, checkText(s, len(field)-1)
+	return string(field[:n]), nil
 }
 
 // checkText says whether s is printable UTF-8 of at most limit bytes.

@@ -184,3 +184,78 @@ func TestHostileSizes(t *testing.T) {
 		}
 	}
 }
+
+// endless is a file of right magic and declared sizes that never ends, and
+// counts what is read of it.
+type endless struct {
+	size uint64
+	read int64
+}
+
+func (e *endless) ReadAt(p []byte, off int64) (int, error) {
+	e.read += int64(len(p))
+	clear(p)
+	if off == 0 && len(p) >= binSize {
+		copy(p, magicPrimary)
+		p[offVersion+1] = 2
+		binary.BigEndian.PutUint64(p[offHdrSize:], e.size)
+		copy(p[offCsumAlg:], "sha256")
+	}
+	return len(p), nil
+}
+
+func TestReadIsBounded(t *testing.T) {
+	for _, size := range []uint64{1 << 14, 1 << 15, 1 << 22, 1 << 23, 1 << 26, 1<<64 - 4096} {
+		e := &endless{size: size}
+		if _, _, err := Read(e); !errors.Is(err, ErrDamaged) || e.read > 1<<22+1<<16 {
+			t.Fatalf("size %d: %v, %d bytes read", size, err, e.read)
+		}
+	}
+}
+
+// A right checksum makes neither another version nor a copy from another
+// place one of ours.
+func TestRightChecksumOverWrongBinaryHeader(t *testing.T) {
+	for name, change := range map[string]func(c []byte, i int){
+		"version 1":         func(c []byte, _ int) { c[offVersion+1] = 1 },
+		"version 3":         func(c []byte, _ int) { c[offVersion+1] = 3 },
+		"offset of another": func(c []byte, i int) { binary.BigEndian.PutUint64(c[offHdrOffset:], uint64(copyOffset(1-i))) },
+		"size of another":   func(c []byte, _ int) { binary.BigEndian.PutUint64(c[offHdrSize:], 8192) },
+		"checksum of SHA-1": func(c []byte, _ int) { copy(c[offCsumAlg:], "sha1\x00\x00") },
+		"padding":           func(c []byte, _ int) { c[offPadding] = 1 },
+		"late padding":      func(c []byte, _ int) { c[binSize-1] = 1 },
+		"label without end": func(c []byte, _ int) { copy(c[offLabel:offCsumAlg], bytes.Repeat([]byte("l"), 48)) },
+		"label after NUL":   func(c []byte, _ int) { c[offCsumAlg-1] = 'l' },
+		"label in Latin-1":  func(c []byte, _ int) { c[offLabel] = 0xe9 },
+		"UUID of a path":    func(c []byte, _ int) { copy(c[offUUID:], "../../etc/passwd") },
+	} {
+		f := formatted(t, newHeader())
+		for i := range 2 {
+			c := f.b[copyOffset(i) : copyOffset(i)+copySize]
+			change(c, i)
+			clear(c[offCsum:offPadding2])
+			copy(c[offCsum:], checksum(c[:binSize], bytes.NewReader(c[binSize:])))
+		}
+		if h, cond, err := Read(f); !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%s: %v, %v (%v)", name, h, err, cond)
+		}
+	}
+}
+
+func TestSaltsAreFresh(t *testing.T) {
+	f := formatted(t, newHeader())
+	h, _ := mustRead(t, f)
+	seen := map[string]bool{}
+	for range 3 {
+		for i := range 2 {
+			salt := string(f.b[copyOffset(i)+offSalt : copyOffset(i)+offUUID])
+			if seen[salt] || bytes.Count([]byte(salt), []byte{0}) > 8 {
+				t.Fatalf("salt %x again or not random", salt)
+			}
+			seen[salt] = true
+		}
+		if err := Write(f, h); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -22,6 +22,13 @@ func TestWrappedKeyIsKeptOutOfWordsAndLogs(t *testing.T) {
 			said[fmt.Sprintf("%T in %s", v, verb)] = fmt.Sprintf(verb, v)
 		}
 	}
+	for _, v := range []fmt.Stringer{h, h.Token} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
+			if got := fmt.Sprintf(verb, v); got != v.String() {
+				t.Errorf("%T in %s: %s", v, verb, got)
+			}
+		}
+	}
 	for name, m := range map[string]zapcore.ObjectMarshaler{"header": h, "token": h.Token} {
 		enc := zapcore.NewJSONEncoder(zapcore.EncoderConfig{})
 		if err := m.MarshalLogObject(enc); err != nil {
