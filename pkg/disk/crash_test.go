@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"sealdisk/pkg/api"
+	"sealdisk/pkg/disk/disktest"
 )
 
 // crashEnv tells this test binary to be a daemon that is killed: it holds
@@ -43,7 +44,7 @@ func crashChild(arg []string) int {
 	if err != nil {
 		return 4
 	}
-	b := &bench{t: crashTB{}, dir: arg[2], keys: &fakeKeys{}}
+	b := &bench{t: crashTB{}, dir: arg[2], keys: &disktest.Keys{}}
 	b.open(thisBoot)
 	ctx := b.ctx
 	steps := 0
@@ -158,7 +159,7 @@ type crash struct {
 
 func newCrash(t *testing.T, scenario string) *crash {
 	k := &crash{t: t, dir: t.TempDir(), data: pattern(4096, 8)}
-	b := &bench{t: t, dir: k.dir, keys: &fakeKeys{}}
+	b := &bench{t: t, dir: k.dir, keys: &disktest.Keys{}}
 	b.open(thisBoot)
 	k.kept = b.encrypted("kept")
 	if err := b.attach(k.kept.ID).Device.WriteAt(bytes.Clone(k.data), 4096, 0); err != nil {
@@ -200,7 +201,7 @@ func (k *crash) run(scenario string, n int) bool {
 // check starts a daemon and looks for anything half done.
 func (k *crash) check(at string, killed bool) {
 	k.t.Helper()
-	b := &bench{t: k.t, dir: k.dir, keys: &fakeKeys{}}
+	b := &bench{t: k.t, dir: k.dir, keys: &disktest.Keys{}}
 	b.open(thisBoot)
 	defer b.Manager.Close(k.t.Context())
 	if err := b.Recover(k.t.Context(), false); err != nil {

@@ -1,10 +1,7 @@
 package disk
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
@@ -13,127 +10,15 @@ import (
 
 	"go.uber.org/zap"
 
-	"sealdisk/blockdev/luks2"
 	"sealdisk/pkg/api"
-	"sealdisk/pkg/kms"
+	"sealdisk/pkg/disk/disktest"
 	"sealdisk/pkg/secmem"
-	"sealdisk/xts"
 )
 
 const (
 	project = "default"
-	testKey = "0d0466b0-e727-4d9c-b35d-f84bb474a37f" // what every alias resolves to
+	testKey = disktest.KeyID
 )
-
-// fakeKeys is a KeyFetcher and its KMS in one. The wrapping is a toy that needs no
-// memory, so that a test's next process opens what the last one made.
-type fakeKeys struct {
-	mu     sync.Mutex
-	err    error // what the KMS answers
-	calls  int
-	lastDK []byte
-}
-
-func (k *fakeKeys) fail(err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.err = err
-}
-
-func (k *fakeKeys) call() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.calls++
-	return k.err
-}
-
-func (k *fakeKeys) count() int {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.calls
-}
-
-func wrap(dk []byte, key, aad string) []byte {
-	sum := sha256.Sum256([]byte(key + aad))
-	w := bytes.Clone(dk)
-	for i := range w {
-		w[i] ^= 0xa5
-	}
-	return append(w, sum[:]...)
-}
-
-func unwrap(h *luks2.Header) ([]byte, error) {
-	w := h.Token.WrappedDK
-	if len(w) != kms.DKSize+sha256.Size {
-		return nil, kms.ErrBinding
-	}
-	dk := bytes.Clone(w[:kms.DKSize])
-	for i := range dk {
-		dk[i] ^= 0xa5
-	}
-	if !bytes.Equal(wrap(dk, h.Token.KeyID, h.Token.AAD()), w) {
-		return nil, kms.ErrBinding
-	}
-	return dk, nil
-}
-
-func (k *fakeKeys) Create(_ context.Context, h *luks2.Header, key string) (*luks2.Header, error) {
-	if err := k.call(); err != nil {
-		return nil, err
-	}
-	n := *h
-	dk := make([]byte, kms.DKSize)
-	rand.Read(dk)
-	n.Token.Provider, n.Token.KeyID, n.Token.KeyVersion = "fake", testKey, "1"
-	n.Token.WrappedDK = wrap(dk, testKey, n.Token.AAD())
-	k.mu.Lock()
-	k.lastDK = dk
-	k.mu.Unlock()
-	return &n, n.Seal(dk)
-}
-
-func (k *fakeKeys) Attach(_ context.Context, h *luks2.Header, r *secmem.Region) error {
-	if err := k.call(); err != nil {
-		return err
-	}
-	dk, err := unwrap(h)
-	if err != nil {
-		return err
-	}
-	if err := h.Verify(dk); err != nil {
-		return err
-	}
-	f, err := r.Descriptor()
-	if err != nil {
-		return err
-	}
-	w, err := secmem.OpenChild(f, r.Size())
-	if err != nil {
-		return err
-	}
-	if err := xts.Expand(w.Bytes()[:xts.ScheduleSize], dk); err != nil {
-		return err
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	return r.MapReadOnly()
-}
-
-func (k *fakeKeys) Reseal(_ context.Context, old, next *luks2.Header) (*luks2.Header, error) {
-	if err := k.call(); err != nil {
-		return nil, err
-	}
-	dk, err := unwrap(old)
-	if err != nil {
-		return nil, err
-	}
-	if err := old.Verify(dk); err != nil {
-		return nil, err
-	}
-	n := *next
-	return &n, n.Seal(dk)
-}
 
 // fakePublisher serves nothing, and refuses its device to callers after Withdraw.
 type fakePublisher struct {
@@ -182,14 +67,14 @@ type bench struct {
 	*Manager
 	t    testing.TB
 	dir  string
-	keys *fakeKeys
+	keys *disktest.Keys
 	pub  *fakePublisher
 }
 
 const thisBoot = "b0000000-0000-0000-0000-000000000001"
 
 func newBench(t testing.TB) *bench {
-	b := &bench{t: t, dir: t.TempDir(), keys: &fakeKeys{}}
+	b := &bench{t: t, dir: t.TempDir(), keys: &disktest.Keys{}}
 	b.open(thisBoot)
 	t.Cleanup(func() { b.Manager.Close(context.Background()) })
 	return b

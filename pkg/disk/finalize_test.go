@@ -83,14 +83,14 @@ func TestFinalizeNeedsAKeyAndAnEncryptedDisk(t *testing.T) {
 	_, err := b.Finalize(t.Context(), project, plain.ID)
 	wantClass(t, err, api.ClassConflict)
 	d := b.encrypted("a")
-	b.keys.fail(kms.ErrDisabled)
+	b.keys.Fail(kms.ErrDisabled)
 	if j := b.finalizeNow(d.ID); j.Status != JobFail || j.FailClass != api.ClassKeyUnusable || j.FailHint == "" {
 		t.Fatalf("%+v", j)
 	}
 	if i := b.show(d.ID); i.State != StateAvailable || i.Reason == "" || !i.Encryption.Holes {
 		t.Fatalf("%+v", i)
 	}
-	b.keys.fail(nil)
+	b.keys.Fail(nil)
 	b.finalizeNow(d.ID)
 	b.expectFinal(d.ID)
 }
@@ -98,7 +98,7 @@ func TestFinalizeNeedsAKeyAndAnEncryptedDisk(t *testing.T) {
 func TestFinalizeFileOffline(t *testing.T) {
 	b := newBench(t)
 	d := b.encrypted("a")
-	key := b.keys.lastDK
+	key := b.keys.LastDK()
 	want := pattern(4096, 5)
 	if err := b.attach(d.ID).Device.WriteAt(bytes.Clone(want), 8192, 0); err != nil {
 		t.Fatal(err)

@@ -54,7 +54,7 @@ func (b *bench) rewrite(id string, resealed bool, change func(*luks2.Header)) {
 	}
 	change(h)
 	if resealed {
-		if err := h.Seal(b.keys.lastDK); err != nil {
+		if err := h.Seal(b.keys.LastDK()); err != nil {
 			b.t.Fatal(err)
 		}
 	}

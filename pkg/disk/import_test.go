@@ -11,11 +11,12 @@ import (
 
 	"sealdisk/blockdev/luks2"
 	"sealdisk/pkg/api"
+	"sealdisk/pkg/disk/disktest"
 	"sealdisk/pkg/kms"
 )
 
 // exported makes a disk with want in it, in a daemon of its own, and returns the disk's directory.
-func exported(t *testing.T, keys *fakeKeys, want []byte) (Info, string) {
+func exported(t *testing.T, keys *disktest.Keys, want []byte) (Info, string) {
 	b := &bench{t: t, dir: t.TempDir(), keys: keys}
 	b.open(thisBoot)
 	d := b.create(CreateOptions{Name: "travels", Encrypted: true, Size: 8 << 20})
@@ -149,11 +150,11 @@ func TestImportIsRefused(t *testing.T) {
 			return ImportOptions{Path: dir}
 		}, api.ClassConflict, "name"},
 		"KMS unreachable": {func(_ *testing.T, b *bench, dir string) ImportOptions {
-			b.keys.fail(kms.ErrUnavailable)
+			b.keys.Fail(kms.ErrUnavailable)
 			return ImportOptions{Path: dir}
 		}, api.ClassKMSUnreachable, ""},
 		"KMS without the key": {func(_ *testing.T, b *bench, dir string) ImportOptions {
-			b.keys.fail(kms.ErrNotFound)
+			b.keys.Fail(kms.ErrNotFound)
 			return ImportOptions{Path: dir}
 		}, api.ClassKeyUnusable, ""},
 		"forged sector size": {func(t *testing.T, _ *bench, dir string) ImportOptions {

@@ -122,14 +122,14 @@ func TestUnusableKeyLeavesNoDisk(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			b.keys.fail(c.err)
+			b.keys.Fail(c.err)
 			_, err := b.Create(t.Context(), CreateOptions{Project: project, Name: "a", Size: 4096, Encrypted: true})
 			e := wantClass(t, err, c.class)
 			if e.Code != c.code || !strings.Contains(e.Hint, c.hint) {
 				t.Fatalf("code %s, hint %q", e.Code, e.Hint)
 			}
 			b.expectNothing()
-			b.keys.fail(nil)
+			b.keys.Fail(nil)
 			b.encrypted("a") // the name is free
 		})
 	}
@@ -139,7 +139,7 @@ func TestDisabledKeyRefusesAttachAndComesBack(t *testing.T) {
 	b := newBench(t)
 	d := b.encrypted("a")
 	a := b.attach(d.ID)
-	b.keys.fail(kms.ErrDisabled)
+	b.keys.Fail(kms.ErrDisabled)
 	if err := a.Device.WriteAt(pattern(4096, 1), 0, blockdev.FUA); err != nil {
 		t.Fatalf("an attached disk stopped: %v", err)
 	}
@@ -151,7 +151,7 @@ func TestDisabledKeyRefusesAttachAndComesBack(t *testing.T) {
 	if i := b.show(d.ID); i.State != StateAvailable || !strings.Contains(i.Reason, "disabled") {
 		t.Fatalf("%+v", i)
 	}
-	b.keys.fail(nil)
+	b.keys.Fail(nil)
 	b.attach(d.ID)
 	if i := b.show(d.ID); i.Reason != "" {
 		t.Fatalf("the old reason stays: %q", i.Reason)
@@ -162,8 +162,8 @@ func TestDeleteAndDetachNeverAskTheKMS(t *testing.T) {
 	b := newBench(t)
 	d := b.encrypted("a")
 	b.attach(d.ID)
-	b.keys.fail(kms.ErrUnavailable)
-	before := b.keys.count()
+	b.keys.Fail(kms.ErrUnavailable)
+	before := b.keys.Count()
 	b.detach(d.ID)
 	j, err := b.Delete(project, d.ID)
 	if err != nil {
@@ -172,7 +172,7 @@ func TestDeleteAndDetachNeverAskTheKMS(t *testing.T) {
 	if j = b.wait(j); j.Status != JobSuccess {
 		t.Fatalf("%+v", j)
 	}
-	if n := b.keys.count() - before; n != 0 {
+	if n := b.keys.Count() - before; n != 0 {
 		t.Fatalf("the KMS was asked %d times", n)
 	}
 	b.expectNothing()

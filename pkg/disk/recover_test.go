@@ -72,7 +72,7 @@ func TestReattachAsksTheKMS(t *testing.T) {
 	b := newBench(t)
 	d := b.encrypted("a")
 	b.attach(d.ID)
-	b.keys.fail(kms.ErrDisabled)
+	b.keys.Fail(kms.ErrDisabled)
 	b.restart(thisBoot)
 	if i := b.show(d.ID); i.State != StateAvailable || i.Wish != nil || !strings.Contains(i.Reason, "disabled") {
 		t.Fatalf("%+v", i)
@@ -85,13 +85,13 @@ func TestReattachWaitsForTheKMS(t *testing.T) {
 	d, given := b.encrypted("a"), b.encrypted("given-up")
 	b.attach(d.ID)
 	b.attach(given.ID)
-	b.keys.fail(kms.ErrUnavailable)
+	b.keys.Fail(kms.ErrUnavailable)
 	b.restart(thisBoot)
 	if i := b.show(d.ID); i.State != StateAvailable || i.Wish == nil || i.Reason == "" {
 		t.Fatalf("%+v", i)
 	}
 	b.until("given up", func() bool { return b.Detach(t.Context(), project, given.ID) == nil })
-	b.keys.fail(nil)
+	b.keys.Fail(nil)
 	b.until("attached", func() bool { return b.show(d.ID).State == StateInUse })
 	if i := b.show(given.ID); i.State != StateAvailable || i.Wish != nil {
 		t.Fatalf("%+v", i)
