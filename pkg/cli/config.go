@@ -39,15 +39,8 @@ func (a *App) resolve(getenv func(string) string) error {
 	if err != nil {
 		return err
 	}
-	a.StateDir = first(a.flags.StateDir, file.StateDir)
-	a.RunDir = first(a.flags.RunDir, env.RunDir, file.RunDir)
-	if a.StateDir == "" {
-		a.StateDir, a.RunDir = def.StateDir, first(a.RunDir, def.RunDir)
-	} else if a.RunDir == "" {
-		a.RunDir = filepath.Join(a.StateDir, "run") // another daemon than the default one
-	}
-	a.Project = first(a.flags.Project, env.Project, file.Project, "default")
-	a.Output = first(a.flags.Output, env.Output, file.Output, "table")
+	s := merge(a.flags, env, file, def)
+	a.StateDir, a.RunDir, a.Project, a.Output = s.StateDir, s.RunDir, s.Project, s.Output
 	if a.Output != "table" && a.Output != "json" {
 		return usagef("use --output table or --output json", "unknown output %q", a.Output)
 	}
@@ -64,6 +57,22 @@ func (a *App) resolve(getenv func(string) string) error {
 		return usagef("choose a shorter --run-dir", "socket path %s is longer than %d bytes", longest, maxSocketPath)
 	}
 	return nil
+}
+
+// merge takes each setting from the first that gives it.
+func merge(flags, env, file, def settings) settings {
+	s := settings{
+		StateDir: first(flags.StateDir, file.StateDir),
+		RunDir:   first(flags.RunDir, env.RunDir, file.RunDir),
+		Project:  first(flags.Project, env.Project, file.Project, "default"),
+		Output:   first(flags.Output, env.Output, file.Output, "table"),
+	}
+	if s.StateDir == "" {
+		s.StateDir, s.RunDir = def.StateDir, first(s.RunDir, def.RunDir)
+	} else if s.RunDir == "" {
+		s.RunDir = filepath.Join(s.StateDir, "run") // another daemon than the default one
+	}
+	return s
 }
 
 // Socket returns the path of a socket in the run directory, e.g. "api.sock".

@@ -35,6 +35,9 @@ func (m *Manager) Finalize(ctx context.Context, project, id string) (Job, error)
 		r.Job = newJob(JobFinalize, r, now)
 		return nil
 	})
+	if err != nil && r.State == StateInUse {
+		err = conflict("detach it first: sealdisk disk detach "+r.Name, "disk %s is attached", r.Name)
+	}
 	if err != nil {
 		return Job{}, apiError("finalize disk "+r.Name, err, r)
 	}
