@@ -123,6 +123,7 @@ func Greet(c *net.UnixConn, flags nbd.ClientFlags) (*Raw, error) {
 func (r *Raw) Bytes(n int) ([]byte, error) {
 	b := make([]byte, n)
 	r.SetReadDeadline(time.Now().Add(patience))
+	defer r.SetReadDeadline(time.Time{})
 	_, err := io.ReadFull(r, b)
 	return b, err
 }
