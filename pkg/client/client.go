@@ -32,13 +32,16 @@ type Client struct {
 // New returns a client of the daemon behind socket. It connects at the first call.
 func New(socket string) *Client {
 	var d net.Dialer
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return d.DialContext(ctx, "unix", socket)
+	return &Client{socket: socket, http: &http.Client{
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return d.DialContext(ctx, "unix", socket)
+			},
+			DisableCompression:    true,
+			ResponseHeaderTimeout: 2 * time.Minute, // the daemon asks a KMS, or lets a disk's clients finish
 		},
-		DisableCompression:    true,
-		ResponseHeaderTimeout: 2 * time.Minute, // the daemon asks a KMS, or lets a disk's clients finish
-	}}}
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 }
 
 // do sends in (nil: no body) and decodes the reply into out (nil: none wanted).
