@@ -130,6 +130,13 @@ func TestEngineHoldsNoKey(t *testing.T) {
 			s.judge(t, "under load", f)
 		}
 	}
+	launcher, err := ScanProcess(s.PID(), s.needles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range launcher.Findings {
+		t.Errorf("in the launcher: %v", f)
+	}
 	s.Must("disk", "detach", "vault")
 	stop()
 	if n := s.secret(t); n != 0 {

@@ -2,6 +2,7 @@ package keyscan
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -98,9 +99,46 @@ func ScanProcess(pid int, n *Needles) (*Report, error) {
 		if r.Perm[0] != 'r' {
 			continue // nobody can have put anything there
 		}
-		rep.scanRegion(mem, r, n)
+		present, err := presentRuns(pid, r)
+		if err != nil {
+			return nil, err
+		}
+		for _, run := range present {
+			rep.scanRegion(mem, run, n)
+		}
 	}
 	return rep, nil
+}
+
+// presentRuns returns the parts of r that are in memory or swap
+// (/proc/PID/pagemap, bits 63 and 62). The others were never touched, or are as in the
+// file that they are mapped from.
+func presentRuns(pid int, r Region) (runs []Region, err error) {
+	if strings.HasPrefix(r.Name, "[v") { // the kernel's own, as vsyscall, which no table covers
+		return []Region{r}, nil
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	page := uint64(os.Getpagesize())
+	entries := make([]byte, (r.To-r.From)/page*8)
+	if _, err := f.ReadAt(entries, int64(r.From/page*8)); err != nil {
+		return nil, fmt.Errorf("pagemap of %+v: %w", r, err)
+	}
+	for i := 0; i < len(entries); i += 8 {
+		if binary.LittleEndian.Uint64(entries[i:])>>62 == 0 {
+			continue
+		}
+		at := r.From + uint64(i/8)*page
+		if l := len(runs); l > 0 && runs[l-1].To == at {
+			runs[l-1].To += page
+		} else {
+			runs = append(runs, Region{at, at + page, r.Perm, r.Name})
+		}
+	}
+	return runs, nil
 }
 
 // scanRegion reads a mapping piece by piece; a piece that can't be read is
@@ -110,14 +148,13 @@ func (rep *Report) scanRegion(mem io.ReaderAt, r Region, n *Needles) {
 	carry := 0 // bytes at the beginning of buf that are of the piece before
 	for at := r.From; at < r.To; {
 		want := int(min(chunkSize, r.To-at))
-		got, err := mem.ReadAt(buf[carry:carry+want], int64(at))
+		got, _ := mem.ReadAt(buf[carry:carry+want], int64(at)) // after a short read the next page is tried
 		if got == 0 {
 			page := min(uint64(os.Getpagesize()), r.To-at)
 			rep.unreadable(Region{at, at + page, r.Perm, r.Name})
 			at, carry = at+page, 0
 			continue
 		}
-		_ = err // a short read: the page after it is tried next
 		rep.Bytes += uint64(got)
 		rep.scan(buf[:carry+got], at-uint64(carry), r.Name, n)
 		at += uint64(got)

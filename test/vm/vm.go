@@ -178,7 +178,8 @@ func (r *Result) Expect(t *testing.T, steps ...string) {
 			}
 		}
 		if !found {
-			t.Errorf("step %q did not pass (in its place)", want)
+			t.Errorf("step %q did not pass (in its place), nor what follows it", want)
+			break
 		}
 	}
 	if t.Failed() || !r.Ended {

@@ -3,7 +3,7 @@
 #   @@ FAIL name: exit status     followed by "@@ LOG" lines; then the guest halts
 #   @@ END                        the scenario came to its end
 
-module() { modprobe -d /tmp/kmod "$@"; }
+module() { modprobe -d /run/kmod "$@"; }
 
 # step NAME COMMAND…: the command, or function, must succeed within $limit
 # seconds. It runs in a shell of its own: what must last goes to files in /run/t.
