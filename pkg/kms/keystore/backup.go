@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"sealdisk/pkg/api"
 	"sealdisk/pkg/secmem"
@@ -34,31 +36,40 @@ const maxBackupInfo = 4 << 10 // bytes
 // Backup writes an encrypted backup of the store and its root key to w, as of
 // one moment, while the store goes on working. key is what kdf made of the
 // backup's passphrase.
-func (s *Store) Backup(w io.Writer, kdf KDF, key []byte) error {
-	return s.view(func(tx *bbolt.Tx) (err error) {
-		info, err := json.Marshal(BackupInfo{Format: format, StoreID: s.id, Created: s.now().UTC(), Root: s.mode, Size: tx.Size()})
-		if err != nil {
-			return err
-		}
-		out, err := newSealer(w, kdf, key)
-		if err != nil {
-			return fmt.Errorf("backup: %w", err)
-		}
-		defer func() {
-			if err != nil {
-				err = errors.Join(fmt.Errorf("backup: %w", err), out.abandon())
-			}
-		}()
-		for _, part := range [][]byte{binary.BigEndian.AppendUint32(nil, uint32(len(info))), info, s.root()} {
-			if _, err := out.Write(part); err != nil {
-				return err
-			}
-		}
-		if _, err := tx.WriteTo(out); err != nil {
-			return err
-		}
-		return out.finish()
+func (s *Store) Backup(w io.Writer, kdf KDF, key []byte) (err error) {
+	// The store's file is small and sealed. A copy of it means that a slow w
+	// holds up neither writers nor Close.
+	var db bytes.Buffer
+	root, err := secmem.Lock(keySize)
+	if err != nil {
+		return err
+	}
+	defer root.Destroy()
+	err = s.view(func(tx *bbolt.Tx) error {
+		copy(root.Bytes(), s.root())
+		_, err := tx.WriteTo(&db)
+		return err
 	})
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	info, err := json.Marshal(BackupInfo{Format: format, StoreID: s.id, Created: s.now().UTC(), Root: s.mode, Size: int64(db.Len())})
+	if err != nil {
+		return err
+	}
+	out, err := newSealer(w, kdf, key)
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	for _, part := range [][]byte{binary.BigEndian.AppendUint32(nil, uint32(len(info))), info, root.Bytes(), db.Bytes()} {
+		if _, err := out.Write(part); err != nil {
+			return errors.Join(fmt.Errorf("backup: %w", err), out.abandon())
+		}
+	}
+	if err := out.finish(); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	return nil
 }
 
 // readBackup decrypts a whole backup: the root key to root, the store's file to db.
@@ -156,7 +167,7 @@ func Restore(r io.Reader, keyOf func(KDF) (*secmem.Buffer, error), dir string) (
 			return BackupInfo{}, err
 		}
 	}
-	if err := errors.Join(syncDir(tmp), os.Rename(tmp, dir), syncDir(filepath.Dir(dir))); err != nil {
+	if err := moveInto(tmp, dir); err != nil {
 		return BackupInfo{}, fmt.Errorf("restore: %w", err)
 	}
 	return info, nil
@@ -176,4 +187,16 @@ func unused(dir string) error {
 			Hint: "stop the daemon and move the directory away, or give another --state-dir"}
 	}
 	return nil
+}
+
+// moveInto gives the directory tmp the name dir, durably. rename(2) replaces
+// an empty directory and no other; os.Rename would refuse that one too.
+func moveInto(tmp, dir string) error {
+	if err := syncDir(tmp); err != nil {
+		return err
+	}
+	if err := unix.Rename(tmp, dir); err != nil {
+		return fmt.Errorf("renaming %s to %s: %w", tmp, dir, err)
+	}
+	return syncDir(filepath.Dir(dir))
 }

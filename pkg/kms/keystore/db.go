@@ -56,24 +56,35 @@ func openDB(path string, mustExist bool) (*bbolt.DB, error) {
 			Hint: "chmod 0600 " + path}
 	}
 	var db *bbolt.DB
+	var file *os.File
 	err = guarded(func() (err error) {
 		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 			Timeout:      lockTimeout,
 			FreelistType: bbolt.FreelistMapType,
-			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-				return os.OpenFile(name, flag|unix.O_NOFOLLOW, mode)
+			OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+				f, err = os.OpenFile(name, flag|unix.O_NOFOLLOW, mode)
+				if file == nil {
+					file = f // a backup opens the file once more
+				}
+				return f, err
 			},
 		})
 		return err
 	})
+	if err != nil && file != nil {
+		// bbolt that panicked has not closed it; its mapping, too, keeps the lock.
+		_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
+		_ = file.Close()
+	}
+	var system syscall.Errno
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, &api.Error{Class: api.ClassConflict, Err: ErrLocked, Message: fmt.Sprintf("another KMS has %s open", path),
 			Hint: "stop it first; two cannot share a store"}
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, ErrCorrupt):
-		return nil, corrupt(path, err)
-	case err != nil:
+	case errors.As(err, &system):
 		return nil, fmt.Errorf("key store %s: %w", path, err)
+	case err != nil: // all else that bbolt says is about the file's contents
+		return nil, corrupt(path, err)
 	}
 	if fresh {
 		if err := syncDir(filepath.Dir(path)); err != nil {

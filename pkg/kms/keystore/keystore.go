@@ -3,8 +3,9 @@
 //
 // What it protects: whoever gets the file without the root key learns names,
 // states and dates, and can neither use a key nor change a record unnoticed
-// (each carries a MAC); taking the whole file back to an older one is not
-// noticed. What it does not protect: the root key file beside the store, a
+// (each carries a MAC). Taking the whole file back to an older one is not
+// noticed, nor is damage to the newer of bbolt's two root pages, which takes
+// the store back by one change. What it does not protect: the root key file beside the store, a
 // process that may read this one's memory, and copies of keys that the Go
 // runtime's stacks and registers may keep for a while.
 //

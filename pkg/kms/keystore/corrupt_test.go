@@ -1,0 +1,218 @@
+package keystore
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"sealdisk/pkg/api"
+	"sealdisk/pkg/kms"
+)
+
+// filled makes a store with some keys and closes it.
+func filled(t *testing.T) (dir string, keys []Key, wrapped []byte, dk []byte) {
+	t.Helper()
+	dir = storeDir(t)
+	s := open(t, dir, RootSource{})
+	for _, name := range []string{"a", "b", "c"} {
+		if _, err := s.CreateKey(project, name, strings.Repeat(name, 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Grant(project, 0); err != nil {
+		t.Fatal(err)
+	}
+	dk = make([]byte, 64)
+	_, wrapped, err := s.NewDataKey(project, "a", "x", dk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys, err = s.Keys(project); err != nil {
+		t.Fatal(err)
+	}
+	wantIs(t, s.Close(), nil)
+	return dir, keys, wrapped, dk
+}
+
+// Whatever byte of the store is damaged, it is told, or was not needed. It
+// never ends the program and never gives another answer.
+func TestFlippedBytes(t *testing.T) {
+	dir, keys, w, dk := filled(t)
+	path := filepath.Join(dir, StoreFile)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, harmless := 0, 0
+	for i := 0; i < len(good); i += 7 {
+		if good[i] == 0 && i%5 != 0 {
+			continue // most of the file is empty
+		}
+		bad := bytes.Clone(good)
+		bad[i] ^= 0xff
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if works(t, i, dir, keys, w, dk) {
+			harmless++
+		} else {
+			told++
+		}
+	}
+	t.Logf("%d told, %d harmless", told, harmless)
+	if told < 50 {
+		t.Errorf("only %d damages were noticed", told)
+	}
+}
+
+// works reports whether the store in dir can be used; it fails the test where
+// it gives another answer than the undamaged one.
+func works(t *testing.T, at int, dir string, keys []Key, w, dk []byte) bool {
+	t.Helper()
+	s, err := Open(Options{Dir: dir})
+	if err != nil {
+		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrWrongRootKey) && !errors.Is(err, ErrFormat) {
+			t.Errorf("byte %d: %v", at, err)
+		}
+		return false
+	}
+	defer s.Close()
+	got, err := s.Keys(project)
+	if err == nil && at < 2*os.Getpagesize() && len(got) == len(keys)-1 {
+		return true // one of bbolt's two roots is gone: the store is one change back
+	}
+	if err != nil || !slices.EqualFunc(got, keys, func(a, b Key) bool { return a.ID == b.ID && a.State == b.State && a.Alias == b.Alias }) {
+		if err == nil {
+			t.Errorf("byte %d: other keys without an error: %d", at, len(got))
+		}
+		return false
+	}
+	again := make([]byte, 64)
+	_, err = s.Unwrap(project, "a", w, "x", again)
+	if err == nil && !bytes.Equal(dk, again) {
+		t.Errorf("byte %d: another data key without an error", at)
+	}
+	return err == nil
+}
+
+func TestCutAndForeignFiles(t *testing.T) {
+	dir, _, _, _ := filled(t)
+	path := filepath.Join(dir, StoreFile)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := os.Getpagesize()
+	for name, b := range map[string][]byte{
+		"half a page":      good[:page/2],
+		"one page":         good[:page],
+		"two pages":        good[:2*page],
+		"three pages":      good[:3*page],
+		"a page missing":   good[:len(good)-page],
+		"text":             []byte(strings.Repeat("not a store\n", 1000)),
+		"metas overwritten": append(make([]byte, 2*page), good[2*page:]...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, err := Open(Options{Dir: dir})
+			if err == nil {
+				_, err = s.Keys(project)
+				wantIs(t, s.Close(), nil)
+				if name == "a page missing" && err == nil {
+					return // it was a free one
+				}
+			}
+			wantIs(t, err, ErrCorrupt)
+			if api.ClassOf(err) != api.ClassCorrupt {
+				t.Errorf("class %s of %v", api.ClassOf(err), err)
+			}
+		})
+	}
+}
+
+// raw changes the store's file behind its back.
+func raw(t *testing.T, dir string, f func(tx *bbolt.Tx) error) {
+	t.Helper()
+	db, err := bbolt.Open(filepath.Join(dir, StoreFile), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantIs(t, db.Update(f), nil)
+	wantIs(t, db.Close(), nil)
+}
+
+func TestEditedRecordsAreSeen(t *testing.T) {
+	edit := func(change func(r *record)) func(*testing.T, string, []Key) {
+		return func(t *testing.T, dir string, keys []Key) {
+			raw(t, dir, func(tx *bbolt.Tx) error {
+				b := tx.Bucket(bucketKeys)
+				v := bytes.Clone(b.Get([]byte(keys[0].ID)))
+				var r record
+				if err := json.Unmarshal(v[32:], &r); err != nil {
+					return err
+				}
+				change(&r)
+				body, err := json.Marshal(r)
+				if err != nil {
+					return err
+				}
+				return b.Put([]byte(keys[0].ID), append(v[:32:32], body...))
+			})
+		}
+	}
+	for name, change := range map[string]func(*testing.T, string, []Key){
+		"state":   edit(func(r *record) { r.State = kms.StateDisabled }),
+		"project": edit(func(r *record) { r.Project = "other" }),
+		"default": edit(func(r *record) { r.Default = true }),
+		"one key under another's id": func(t *testing.T, dir string, keys []Key) {
+			raw(t, dir, func(tx *bbolt.Tx) error {
+				b := tx.Bucket(bucketKeys)
+				return b.Put([]byte(keys[1].ID), bytes.Clone(b.Get([]byte(keys[0].ID))))
+			})
+		},
+		"an agency for another project": func(t *testing.T, dir string, _ []Key) {
+			raw(t, dir, func(tx *bbolt.Tx) error {
+				b := tx.Bucket(bucketAgencies)
+				return b.Put([]byte("other"), bytes.Clone(b.Get([]byte(project))))
+			})
+		},
+		"an alias for another key": func(t *testing.T, dir string, keys []Key) {
+			raw(t, dir, func(tx *bbolt.Tx) error {
+				b := tx.Bucket(bucketAliases)
+				return b.Put(aliasKey(project, "a"), bytes.Clone(b.Get(aliasKey(project, "b"))))
+			})
+		},
+		"a bucket less": func(t *testing.T, dir string, _ []Key) {
+			raw(t, dir, func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketAgencies) })
+		},
+		"a record too short": func(t *testing.T, dir string, keys []Key) {
+			raw(t, dir, func(tx *bbolt.Tx) error { return tx.Bucket(bucketKeys).Put([]byte(keys[0].ID), []byte("{}")) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, keys, _, _ := filled(t)
+			change(t, dir, keys)
+			_, err := Open(Options{Dir: dir})
+			wantIs(t, err, ErrCorrupt)
+		})
+	}
+}
+
+func TestNewerFormatIsRefused(t *testing.T) {
+	dir, _, _, _ := filled(t)
+	raw(t, dir, func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketMeta)
+		return b.Put(keyMeta, bytes.Replace(b.Get(keyMeta), []byte(`"format":1`), []byte(`"format":2`), 1))
+	})
+	_, err := Open(Options{Dir: dir})
+	wantIs(t, err, ErrFormat)
+}
