@@ -6,12 +6,14 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 )
 
 // seeds are the first 32 KiB of headers: ours, damaged ones, and cryptsetup's
-// where it is installed (TestCryptsetupMadeHeadersAreUnsupported demands it).
+// where it is installed (that those are refused is test/ondisk's to show).
 func seeds(f *testing.F) [][]byte {
 	h := newHeader()
 	whole := formatted(f, h).b
@@ -25,15 +27,34 @@ func seeds(f *testing.F) [][]byte {
 	}
 	out = append(out, newer.b, append(bytes.Clone(newer.b[:copySize]), whole[copySize:]...))
 	if _, err := exec.LookPath("cryptsetup"); err == nil {
-		for _, args := range foreignArgs {
-			raw, err := os.ReadFile(foreign(f, args...))
-			if err != nil {
-				f.Fatal(err)
-			}
-			out = append(out, raw[:2*copySize])
+		for _, args := range [][]string{
+			{"--type", "luks2"},
+			{"--type", "luks2", "-c", Cipher, "-s", "512", "--sector-size", "512", "--label", "l", "--subsystem", "s"},
+			{"--type", "luks2", "--luks2-metadata-size", "64k", "--luks2-keyslots-size", "4m"},
+			{"--type", "luks1"},
+		} {
+			out = append(out, foreign(f, args...))
 		}
 	}
 	return out
+}
+
+// foreign is the start of a header that cryptsetup made.
+func foreign(f *testing.F, args ...string) []byte {
+	path := filepath.Join(f.TempDir(), "foreign.img")
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 20<<20)); err != nil {
+		f.Fatal(err)
+	}
+	cmd := exec.Command("cryptsetup", append([]string{"luksFormat", "-q", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", "-", path}, args...)...)
+	cmd.Stdin = strings.NewReader("passphrase")
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		f.Fatalf("%v: %s", err, msg)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return raw[:2*copySize]
 }
 
 // readAgain fails unless h, written to a new file, reads back in the same

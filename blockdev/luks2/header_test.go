@@ -91,6 +91,13 @@ func TestFormatThenReadGivesTheSameHeader(t *testing.T) {
 		"finalized":     func(h *Header) { h.Requirements = nil },
 		"no label":      func(h *Header) { h.Label = "" },
 		"label in UTF8": func(h *Header) { h.Label = "données № 1" },
+		"rescue key added": func(h *Header) {
+			h.Requirements = nil
+			h.Kept = Kept{
+				Keyslots:       json.RawMessage(`{"0":{"area":{"offset":"32768","size":"258048"},"kdf":{"salt":"a/b+<>"},"key_size":64,"type":"luks2"},"7":{"key_size":64,"type":"luks2"}}`),
+				DigestKeyslots: []string{"0", "7"}, TokenKeyslots: []string{"7"}, Flags: []string{"allow-discards", "no-journal"}, Subsystem: "lab",
+			}
+		},
 		"no key version": func(h *Header) {
 			h.Token.KeyVersion = ""
 		},

@@ -102,7 +102,7 @@ func (r *runner) fuzz(each string) {
 		for _, target := range strings.Fields(string(out)) {
 			if strings.HasPrefix(target, "Fuzz") {
 				r.heading(pkg + " " + target)
-				r.command(target, lastLine, "go", "test", "-run", "^$", "-fuzz", "^"+target+"$", "-fuzztime", each, pkg)
+				r.command(target, lastLine, "go", "test", "-run", "^$", "-fuzz", "^"+target+"$", "-fuzztime", each, "-fuzzminimizetime", "10x", pkg)
 			}
 		}
 	}

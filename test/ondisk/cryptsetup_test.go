@@ -279,7 +279,7 @@ func TestCryptsetupChangesThatWeDoNotAccept(t *testing.T) {
 	}
 }
 
-// cryptsetup and luks2.Repair mend each other's damage.
+// cryptsetup and Repair mend each other's damage.
 func TestCryptsetupMendsACopyAsRepairDoes(t *testing.T) {
 	for i := range 2 {
 		im := newImage(t, newHeader())
@@ -300,7 +300,7 @@ func TestCryptsetupMendsACopyAsRepairDoes(t *testing.T) {
 		}
 		dump := must(t, "--debug", "luksDump", im.path)
 		if strings.Contains(dump, "requires recovery") || strings.Contains(dump, "checksum error") {
-			t.Fatalf("%s copy mended by luks2.Repair does not please cryptsetup:\n%s", [2]string{"first", "second"}[i], dump)
+			t.Fatalf("%s copy mended by Repair does not please cryptsetup:\n%s", [2]string{"first", "second"}[i], dump)
 		}
 	}
 }
