@@ -2,16 +2,98 @@
 
 package xts
 
-// The kernels of amd64 are chosen here; cipher_noasm.go is the same for builds
-// without assembly. There is only the pure-Go one so far.
+// The kernels of amd64 are chosen here; cipher_arm64.go and cipher_noasm.go are the
+// same for other builds.
+//
+// The assembly takes the lanes of a schedule, and rounds 10 or 14. The crypt
+// functions take whole batches of blocks of several data units: the first unit
+// has first batches, every other per, the last what is left of total, which is
+// positive. ts[0] is the encrypted tweak of the first unit, and so on; that of the
+// last unit becomes the tweak of the block after the last.
 
-// tiers are those of this build that this CPU runs, the best first.
-var tiers = []string{tierGeneric}
+const (
+	batchVAES  = 16 * blockSize
+	batchAESNI = 8 * blockSize
+	// maxCall bounds, in bytes, one call of assembly: the runtime can't stop a
+	// goroutine within, so this is what a collection waits for.
+	maxCall = 128 << 10
+)
 
-// encryptTweaks encrypts the first n of ts under key 2.
-func (s *schedule) encryptTweaks(ts *[tweakBatch]tweak, n int) { s.encryptTweaksGeneric(ts, n) }
+// Compiles only if the sectors whose tweaks are encrypted together make one call.
+var _ [maxCall - tweakBatch*4096]byte
 
-// blocks runs whole blocks of one data unit, see blocksGeneric.
-func (s *schedule) blocks(dst, src []byte, t *tweak, dir direction) {
-	s.blocksGeneric(dst, src, t, dir)
+//go:noescape
+func tweaksVAES(keys *lane, rounds int, ts *[tweakBatch]tweak, n int)
+
+//go:noescape
+func encryptVAES(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)
+
+//go:noescape
+func decryptVAES(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)
+
+//go:noescape
+func tweaksAESNI(keys *lane, rounds int, ts *[tweakBatch]tweak, n int)
+
+//go:noescape
+func encryptAESNI(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)
+
+//go:noescape
+func decryptAESNI(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)
+
+// One block; the tweak steps to that of the next.
+//
+//go:noescape
+func encryptBlockAESNI(keys *lane, rounds int, t *tweak, dst, src *byte)
+
+//go:noescape
+func decryptBlockAESNI(keys *lane, rounds int, t *tweak, dst, src *byte)
+
+// encryptTweaks encrypts the first n of ts under key 2; it may do so with more of
+// them.
+func (s *schedule) encryptTweaks(ts *[tweakBatch]tweak, n int) {
+	switch inUse() {
+	case tierVAES:
+		tweaksVAES(&s.tweak[0], int(s.rounds), ts, n)
+	case tierAESNI:
+		tweaksAESNI(&s.tweak[0], int(s.rounds), ts, n)
+	default:
+		s.encryptTweaksGeneric(ts, n)
+	}
+}
+
+// blocks runs whole blocks of several data units, see blocksGeneric. Several
+// units come in whole granules, and in no more than maxCall bytes.
+func (s *schedule) blocks(dst, src []byte, ts []tweak, first, per int, dir direction) {
+	use := inUse()
+	if use == tierGeneric {
+		s.blocksGeneric(dst, src, ts, first, per, dir)
+		return
+	}
+	t, rounds := &ts[0], int(s.rounds)
+	for use == tierVAES && len(src) >= batchVAES {
+		n := min(len(src)/batchVAES, maxCall/batchVAES)
+		if dir == encrypt {
+			encryptVAES(&s.enc[0], rounds, t, &dst[0], &src[0], first/batchVAES, per/batchVAES, n)
+		} else {
+			decryptVAES(&s.dec[0], rounds, t, &dst[0], &src[0], first/batchVAES, per/batchVAES, n)
+		}
+		dst, src = dst[n*batchVAES:], src[n*batchVAES:]
+	}
+	for len(src) >= batchAESNI {
+		n := min(len(src)/batchAESNI, maxCall/batchAESNI)
+		if dir == encrypt {
+			encryptAESNI(&s.enc[0], rounds, t, &dst[0], &src[0], first/batchAESNI, per/batchAESNI, n)
+		} else {
+			decryptAESNI(&s.dec[0], rounds, t, &dst[0], &src[0], first/batchAESNI, per/batchAESNI, n)
+		}
+		dst, src = dst[n*batchAESNI:], src[n*batchAESNI:]
+	}
+	for len(src) > 0 {
+		if dir == encrypt {
+			encryptBlockAESNI(&s.enc[0], rounds, t, &dst[0], &src[0])
+		} else {
+			decryptBlockAESNI(&s.dec[0], rounds, t, &dst[0], &src[0])
+		}
+		dst, src = dst[blockSize:], src[blockSize:]
+	}
 }

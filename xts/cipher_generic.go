@@ -5,24 +5,36 @@ import "encoding/binary"
 // The pure-Go tier, on every architecture: bitsliced AES, four blocks at a time,
 // without tables.
 
-const tierGeneric = "generic"
-
 // encryptTweaksGeneric encrypts the first n of ts under key 2.
 func (s *schedule) encryptTweaksGeneric(ts *[tweakBatch]tweak, n int) {
-	var b [tweakBatch * blockSize]byte
-	for i, t := range ts[:n] {
-		t.store((*[blockSize]byte)(b[i*blockSize:]))
-	}
-	encrypt4(s.slicedTweak[:s.rounds+1], &b)
-	for i := range ts[:n] {
-		ts[i] = loadTweak((*[blockSize]byte)(b[i*blockSize:]))
+	for from := 0; from < n; from += 4 {
+		var b [4 * blockSize]byte
+		four := ts[from:min(from+4, n)]
+		for i, t := range four {
+			t.store((*[blockSize]byte)(b[i*blockSize:]))
+		}
+		encrypt4(s.slicedTweak[:s.rounds+1], &b)
+		for i := range four {
+			four[i] = loadTweak((*[blockSize]byte)(b[i*blockSize:]))
+		}
 	}
 }
 
-// blocksGeneric runs whole blocks of one data unit from src to dst: as long as
-// src, the same memory or apart. *t is the encrypted tweak of the first block,
-// and afterwards that of the block after the last.
-func (s *schedule) blocksGeneric(dst, src []byte, t *tweak, dir direction) {
+// blocksGeneric runs whole blocks of len(ts) data units that follow one another
+// from src to dst: as long as src, the same memory or apart. The first unit has
+// first bytes here, the others per, the last what is left of src (all of it, if
+// it is the only one). ts[i] is the encrypted tweak of the first block of unit i;
+// afterwards that of the last unit is the one of the block after src.
+func (s *schedule) blocksGeneric(dst, src []byte, ts []tweak, first, per int, dir direction) {
+	for i := range ts {
+		n := min(first, len(src))
+		s.unitGeneric(dst[:n], src[:n], &ts[i], dir)
+		dst, src, first = dst[n:], src[n:], per
+	}
+}
+
+// unitGeneric is blocksGeneric for one data unit with the tweak *t.
+func (s *schedule) unitGeneric(dst, src []byte, t *tweak, dir direction) {
 	keys := s.sliced[:s.rounds+1]
 	for len(src) > 0 {
 		var b [4 * blockSize]byte

@@ -3,12 +3,12 @@
 package xts
 
 // tiers are those of this build that this CPU runs, the best first.
-var tiers = []string{tierGeneric}
+var tiers = []tier{tierGeneric}
 
 // encryptTweaks encrypts the first n of ts under key 2.
 func (s *schedule) encryptTweaks(ts *[tweakBatch]tweak, n int) { s.encryptTweaksGeneric(ts, n) }
 
-// blocks runs whole blocks of one data unit, see blocksGeneric.
-func (s *schedule) blocks(dst, src []byte, t *tweak, dir direction) {
-	s.blocksGeneric(dst, src, t, dir)
+// blocks runs whole blocks of several data units, see blocksGeneric.
+func (s *schedule) blocks(dst, src []byte, ts []tweak, first, per int, dir direction) {
+	s.blocksGeneric(dst, src, ts, first, per, dir)
 }

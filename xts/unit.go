@@ -29,28 +29,28 @@ func (c *Cipher) unit(dst, src []byte, tweakBytes *[16]byte, dir direction) {
 	var ts [tweakBatch]tweak
 	ts[0] = loadTweak(tweakBytes)
 	c.s.encryptTweaks(&ts, 1)
-	t := ts[0]
 
 	rest := len(src) % blockSize
 	if rest == 0 {
-		c.s.blocks(dst[:len(src)], src, &t, dir)
+		c.s.blocks(dst[:len(src)], src, ts[:1], len(src), 0, dir)
 		return
 	}
 
 	// The last whole block and the rest are one piece: what of the block's output
 	// does not fit into the rest is stolen to fill the last input.
 	whole := len(src) - rest - blockSize
-	c.s.blocks(dst[:whole], src[:whole], &t, dir)
-	first, second := t, t.mulX()
+	c.s.blocks(dst[:whole], src[:whole], ts[:1], whole, 0, dir)
+	first, second := ts[:1], ts[1:2]
+	ts[1] = ts[0].mulX()
 	if dir == decrypt {
 		first, second = second, first
 	}
 	var a, b [blockSize]byte
 	copy(a[:], src[whole:])
-	c.s.blocks(a[:], a[:], &first, dir)
+	c.s.blocks(a[:], a[:], first, blockSize, 0, dir)
 	b = a
 	copy(b[:rest], src[whole+blockSize:])
-	c.s.blocks(b[:], b[:], &second, dir)
+	c.s.blocks(b[:], b[:], second, blockSize, 0, dir)
 	copy(dst[whole:], b[:])
 	copy(dst[whole+blockSize:len(src)], a[:rest])
 }

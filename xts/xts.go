@@ -107,14 +107,11 @@ func (c *Cipher) sectors(dst, src []byte, sectorSize int, pos uint64, dir direct
 			unit += uint64(sectorSize / GranuleSize)
 		}
 		c.s.encryptTweaks(&ts, n)
-		for i := range n {
-			t := ts[i]
-			for range in / GranuleSize {
-				t = t.mulX32()
-			}
-			m := min(sectorSize-in, len(src))
-			c.s.blocks(dst[:m], src[:m], &t, dir)
-			dst, src, in = dst[m:], src[m:], 0
+		for range in / GranuleSize {
+			ts[0] = ts[0].mulX32()
 		}
+		m := min(n*sectorSize-in, len(src))
+		c.s.blocks(dst[:m], src[:m], ts[:n], sectorSize-in, sectorSize, dir)
+		dst, src, in = dst[m:], src[m:], 0
 	}
 }
