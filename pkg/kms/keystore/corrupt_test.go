@@ -111,12 +111,12 @@ func TestCutAndForeignFiles(t *testing.T) {
 	}
 	page := os.Getpagesize()
 	for name, b := range map[string][]byte{
-		"half a page":      good[:page/2],
-		"one page":         good[:page],
-		"two pages":        good[:2*page],
-		"three pages":      good[:3*page],
-		"a page missing":   good[:len(good)-page],
-		"text":             []byte(strings.Repeat("not a store\n", 1000)),
+		"half a page":       good[:page/2],
+		"one page":          good[:page],
+		"two pages":         good[:2*page],
+		"three pages":       good[:3*page],
+		"a page missing":    good[:len(good)-page],
+		"text":              []byte(strings.Repeat("not a store\n", 1000)),
 		"metas overwritten": append(make([]byte, 2*page), good[2*page:]...),
 	} {
 		t.Run(name, func(t *testing.T) {
