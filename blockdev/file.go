@@ -21,6 +21,10 @@ type FileOptions struct {
 	// Preallocate reserves the storage of the whole range when the file is
 	// opened, and keeps it: with it Trim and WriteZeroes zero without giving back.
 	Preallocate bool
+	// OnSyncError, if not nil, is called once, with what SyncErr returns from then on, when a sync
+	// failed for the first time: before the request that met it returns and on
+	// its goroutine. It may wait, but must not call the File.
+	OnSyncError func(error)
 }
 
 // File is a Device on a sparse regular file or a block device: bytes [Offset,
@@ -84,7 +88,7 @@ func NewFile(st Storage, opt FileOptions) (*File, error) {
 			ErrGeometry, info.Size, opt.Size, opt.Offset)
 	}
 	f := &File{st: st, base: opt.Offset, size: opt.Size, opt: opt}
-	f.syncs.init(st, &f.stop)
+	f.syncs.init(st, &f.stop, opt.OnSyncError)
 	f.dsync.Store(true)
 	f.now = probeNow(st, opt.Offset)
 	if opt.ReadOnly {
@@ -268,6 +272,7 @@ func ioError(what string, at int64, n int, err error) error {
 type syncer struct {
 	st   Storage
 	stop *atomic.Uint32
+	tell func(error) // of the first failure; may be nil
 
 	mu       sync.Mutex
 	turn     sync.Cond
@@ -277,8 +282,8 @@ type syncer struct {
 	failed   error  // of the first that failed
 }
 
-func (s *syncer) init(st Storage, stop *atomic.Uint32) {
-	s.st, s.stop, s.turn.L = st, stop, &s.mu
+func (s *syncer) init(st Storage, stop *atomic.Uint32, tell func(error)) {
+	s.st, s.stop, s.tell, s.turn.L = st, stop, tell, &s.mu
 }
 
 func (s *syncer) sync() error {
@@ -315,11 +320,18 @@ func (s *syncer) fail(err error) error {
 	return s.failed
 }
 
+// failLocked lets go of the lock while it tells.
 func (s *syncer) failLocked(err error) {
-	if s.failed == nil {
+	first := s.failed == nil
+	if first {
 		s.failed = fmt.Errorf("%w: %w", ErrSyncFailed, err)
 	}
 	s.stop.Or(stopSyncFailed)
+	if failed := s.failed; first && s.tell != nil {
+		s.mu.Unlock()
+		defer s.mu.Lock()
+		s.tell(failed)
+	}
 }
 
 func (s *syncer) err() error {

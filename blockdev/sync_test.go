@@ -92,7 +92,8 @@ func TestFailedSyncIsSticky(t *testing.T) {
 		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT} {
 			for _, dsync := range []bool{true, false} {
 				t.Run(fmt.Sprintf("%s/%v/dsync=%v", name, errno, dsync), func(t *testing.T) {
-					f, rec := onRecorder(t, blockdev.FileOptions{})
+					var told []error
+					f, rec := onRecorder(t, blockdev.FileOptions{OnSyncError: func(err error) { told = append(told, err) }})
 					if !dsync {
 						rec.Faults.Add(bt.Rule{Kinds: bt.OpWriteSync, Err: syscall.EOPNOTSUPP})
 					}
@@ -107,6 +108,9 @@ func TestFailedSyncIsSticky(t *testing.T) {
 					if err := fail(d); !errors.Is(err, blockdev.ErrSyncFailed) || !errors.Is(err, errno) {
 						t.Fatalf("the request whose sync failed: %v, want ErrSyncFailed and %v", err, errno)
 					}
+					if len(told) != 1 || !errors.Is(told[0], blockdev.ErrSyncFailed) {
+						t.Errorf("when the request returned, OnSyncError had been told of %v", told)
+					}
 					for name, change := range changes {
 						if err := change(d); !errors.Is(err, blockdev.ErrSyncFailed) {
 							t.Errorf("%s afterwards: %v, want ErrSyncFailed", name, err)
@@ -119,6 +123,9 @@ func TestFailedSyncIsSticky(t *testing.T) {
 					}
 					if err := d.Close(); !errors.Is(err, blockdev.ErrSyncFailed) {
 						t.Errorf("Close: %v, want ErrSyncFailed", err)
+					}
+					if len(told) != 1 {
+						t.Errorf("OnSyncError was called %d times", len(told))
 					}
 					if err := d.(blockdev.SyncReporter).SyncErr(); !errors.Is(err, blockdev.ErrSyncFailed) {
 						t.Errorf("SyncErr after Close: %v", err)
