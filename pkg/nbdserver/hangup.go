@@ -65,12 +65,8 @@ func (c *conn) setFate(f fate) {
 	c.mu.Unlock()
 	for list != nil {
 		r := list
-		list, r.next = r.next, nil
-		if f == fateDisc {
-			c.disk.push(r)
-		} else {
-			c.drop(r)
-		}
+		list = r.next
+		c.disk.push(r) // to ask mayRun again
 	}
 }
 

@@ -81,13 +81,10 @@ func (c *Client) Start(cmd nbd.Command, f nbd.CommandFlags, off uint64, length u
 	c.mu.Unlock()
 
 	c.send.Lock()
-	_, err := c.Conn.Write(Request(cmd, f, cookie, off, length, data))
-	c.send.Unlock()
-	if err != nil {
-		c.mu.Lock()
-		c.failLocked(err)
-		c.mu.Unlock()
-	}
+	defer c.send.Unlock()
+	// If it fails the connection is broken: receive finds out, once the replies
+	// that are on their way have come.
+	_, _ = c.Conn.Write(Request(cmd, f, cookie, off, length, data))
 	return call
 }
 
