@@ -1,6 +1,9 @@
 package vm
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -27,7 +30,18 @@ func cycle(fs string) (steps []string) {
 	return steps
 }
 
-var begun = []string{"nbd module", "daemon answers", "agency", "create"}
+var begun = []string{"nbd module", "daemon answers", "key memory is told", "agency", "create"}
+
+// The product's own tests of block devices, on one.
+func TestBlockDevice(t *testing.T) {
+	tests := filepath.Join(t.TempDir(), "blockdev.test")
+	cmd := exec.Command("go", "test", "-c", "-tags", "blockdevice", "-o", tests, "sealdisk/blockdev")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	run(t, "blockdevice", 12*time.Minute, []string{"loop device", "tests on a block device"}, "extra="+tests)
+}
 
 // ext4 on the kernel's own NBD client, from mkfs to fsck after another attach.
 func TestExt4(t *testing.T) {

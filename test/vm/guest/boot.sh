@@ -4,6 +4,7 @@
 #   lib=DIR       where this script and its scenarios are
 #   scenario=NAME what to run: $lib/NAME.sh
 #   bin=FILE      the sealdisk binary
+#   extra=FILE    another program that the scenario needs
 # Results go to the console as lines that begin with "@@", see lib.sh.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/run TMPDIR=/run/tmp LANG=C
@@ -13,7 +14,8 @@ mountpoint -q /dev || mount -t devtmpfs dev /dev
 # The checkout may lie below a directory that is covered next.
 mkdir -p /dev/shm /dev/test
 cp -r "$lib" /dev/test/lib && cp "$bin" /dev/test/sealdisk
-lib=/dev/test/lib bin=/dev/test/sealdisk
+[ -z "$extra" ] || cp "$extra" /dev/test/extra
+lib=/dev/test/lib bin=/dev/test/sealdisk extra=/dev/test/extra
 for d in /run /mnt /var/lib; do mount -t tmpfs -o size=90% tmp $d; done
 mkdir -p /run/tmp /run/lock /run/t /run/kmod/lib
 mount -t tmpfs shm /dev/shm

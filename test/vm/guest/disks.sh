@@ -14,6 +14,8 @@ start() {
 	[ $server = sealdisk ] || return
 	serve
 	step "daemon answers" "$bin" status
+	# This kernel has no memfd_secret; the daemon must not claim it.
+	step "key memory is told" bash -c '"$bin" status --output json | tee /dev/stderr | grep -q mlock'
 	step "agency" authorize
 }
 
