@@ -17,12 +17,13 @@ const (
 
 // Config bounds a server. Zero fields take the defaults said.
 type Config struct {
-	HandshakeTimeout time.Duration // from accept to the export chosen: 10 s
-	StallTimeout     time.Duration // a client that takes no replies, or stops within a request: 30 s
-	MaxConnections   int           // 1024
-	MaxHandshakes    int           // connections without an export: 64
-	MaxRequests      int           // under way per connection: 1024
-	Workers          int           // goroutines per disk for what may block: 16
+	HandshakeTimeout   time.Duration // from accept to the export chosen: 10 s
+	StallTimeout       time.Duration // a client that takes no replies, or stops within a request: 30 s
+	MaxConnections     int           // 1024
+	MaxHandshakes      int           // connections without an export, per listener: 64
+	MaxDiskConnections int           // 256
+	MaxRequests        int           // under way per connection: 1024
+	Workers            int           // goroutines per disk for what may block: 16
 
 	// Bytes of payload under way. Total and Conn are raised to hold the
 	// largest request.
@@ -47,6 +48,7 @@ func (c Config) withDefaults() Config {
 	}
 	def(&c.MaxConnections, 1024)
 	def(&c.MaxHandshakes, 64)
+	def(&c.MaxDiskConnections, 256)
 	def(&c.MaxRequests, 1024)
 	def(&c.Workers, 16)
 	if c.MemoryTotal <= 0 {

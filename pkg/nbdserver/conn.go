@@ -67,7 +67,7 @@ func newConn(s *Server, n uint64, st stream, peer Peer) *conn {
 }
 
 // serve speaks with the client until one of both ends it.
-func (c *conn) serve(ex Exports) {
+func (c *conn) serve(ex Exports, half chan struct{}) {
 	defer func() {
 		c.s.close()
 		c.srv.unregister(c)
@@ -76,6 +76,7 @@ func (c *conn) serve(ex Exports) {
 		}
 	}()
 	err := c.shake(ex)
+	<-half
 	if err != nil {
 		if !errors.Is(err, errAborted) && !errors.Is(err, io.EOF) {
 			c.log.Info("handshake failed", logfield.Err(err))
@@ -89,7 +90,6 @@ func (c *conn) serve(ex Exports) {
 
 // shake lets the client choose an export.
 func (c *conn) shake(ex Exports) error {
-	defer func() { <-c.srv.half }()
 	c.s.setDeadline(time.Now().Add(c.srv.cfg.HandshakeTimeout))
 	h := &handshake{in: &c.in, ex: ex, peer: c.peer, log: c.log, join: func(e *Export) error { return c.srv.join(c, e) }}
 	err := h.run()

@@ -311,6 +311,24 @@ func TestTooManyConnections(t *testing.T) {
 	}
 }
 
+// TestTooManyConnectionsOfADisk: one disk's clients can't take all there are.
+func TestTooManyConnectionsOfADisk(t *testing.T) {
+	dev, _ := ram(mib)
+	r := newRig(t, Config{MaxDiskConnections: 2}, dev)
+	r.table.add(newExport("other", dev))
+	r.connect(false)
+	r.connect(true)
+	raw := r.greet()
+	for name, want := range map[string]string{"disk": "ERR_POLICY", "other": "INFO:EXPORT ACK"} {
+		if name == "other" {
+			raw = r.greet()
+		}
+		if all, err := raw.Ask(nbd.OptGo, nbdtest.InfoData(name)); err != nil || told(all) != want {
+			t.Errorf("%s: %s, %v, want %s", name, told(all), err, want)
+		}
+	}
+}
+
 // TestPeer: Exports is told who asks.
 func TestPeer(t *testing.T) {
 	dev, _ := ram(mib)

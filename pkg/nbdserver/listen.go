@@ -24,7 +24,8 @@ var (
 
 // ListenUnix makes a unix socket at path with mode 0600 that belongs to uid
 // (-1 leaves the owner), in place of one that a crash left behind. It appears under its
-// name only when mode and owner are set. Closing the listener removes it.
+// name only when mode and owner are set. Closing the listener removes it, unless another
+// has taken its place.
 func ListenUnix(path string, uid int) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("%w: %s", ErrSocketPath, path)
@@ -44,28 +45,33 @@ func ListenUnix(path string, uid int) (net.Listener, error) {
 	}
 	l.SetUnlinkOnClose(false)
 	if err = os.Chmod(tmp, 0o600); err == nil {
-		if err = os.Chown(tmp, uid, -1); err == nil {
-			err = os.Rename(tmp, path)
-		}
+		err = os.Chown(tmp, uid, -1)
+	}
+	var made os.FileInfo
+	if err == nil {
+		made, err = os.Lstat(tmp)
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
 	}
 	if err != nil {
 		l.Close()
 		return nil, fmt.Errorf("making the socket %s: %w", path, err)
 	}
-	return &unixListener{Listener: l, path: path}, nil
+	return &unixListener{Listener: l, path: path, made: made}, nil
 }
 
 type unixListener struct {
 	net.Listener
 	path string
+	made os.FileInfo // the socket that is ours
 }
 
 func (l *unixListener) Close() error {
-	err := l.Listener.Close()
-	if err == nil { // only the first Close owns the name
+	if fi, err := os.Lstat(l.path); err == nil && os.SameFile(fi, l.made) {
 		os.Remove(l.path)
 	}
-	return err
+	return l.Listener.Close()
 }
 
 // ListenLoopback listens on a TCP address whose host must be a loopback

@@ -38,11 +38,15 @@ func TestListenUnix(t *testing.T) {
 	if fi.Mode() != os.ModeSocket|0o600 || fi.Sys().(*syscall.Stat_t).Uid != uint32(uid) {
 		t.Errorf("mode %v, owner %d, want 0600 and %d", fi.Mode(), fi.Sys().(*syscall.Stat_t).Uid, uid)
 	}
+	stale.Close() // its place was taken
 	go func() {
 		c, err := net.Dial("unix", path)
-		if err == nil {
-			c.Close()
+		if err != nil {
+			t.Error(err)
+			l.Close()
+			return
 		}
+		c.Close()
 	}()
 	c, err := l.Accept()
 	if err != nil {
@@ -61,7 +65,6 @@ func TestListenUnix(t *testing.T) {
 	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 0 {
 		t.Errorf("%v stays", left)
 	}
-	stale.Close()
 }
 
 func TestListenUnixRefuses(t *testing.T) {

@@ -272,7 +272,7 @@ func TestTooManyDisks(t *testing.T) {
 	first := r.connect(false)
 	raw := r.greet()
 	all, err := raw.Ask(nbd.OptGo, nbdtest.InfoData("other"))
-	if err != nil || told(all) != "ERR_SHUTDOWN" {
+	if err != nil || told(all) != "ERR_POLICY" {
 		t.Errorf("a second disk: %s, %v", told(all), err)
 	}
 	if err := first.Disconnect(); err != nil {

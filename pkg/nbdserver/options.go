@@ -106,8 +106,8 @@ func (h *handshake) exportName(data []byte) error {
 	return nil
 }
 
-// choose ends the haggling unless the disk is being detached. A metadata
-// context counts only for the export it was selected for.
+// choose ends the haggling unless the export takes no more connections. A
+// metadata context counts only for the export it was selected for.
 func (h *handshake) choose(e *Export, name string) error {
 	if err := h.join(e); err != nil {
 		return err
@@ -145,7 +145,12 @@ func (h *handshake) infoOrGo(opt nbd.Option, data []byte) (done bool) {
 	}
 	if opt == nbd.OptGo {
 		if err := h.choose(e, name); err != nil {
-			h.fail(opt, nbd.RepErrShutdown, err.Error())
+			rep := nbd.RepErrPolicy
+			if errors.Is(err, ErrDetaching) {
+				rep = nbd.RepErrShutdown
+			}
+			h.log.Warn("connection refused", logfield.Export(e.Name), logfield.Err(err))
+			h.fail(opt, rep, err.Error())
 			return false
 		}
 	}

@@ -23,13 +23,16 @@ import (
 // ErrServerClosed is returned by Serve after Shutdown.
 var ErrServerClosed = errors.New("server is shut down")
 
+// ErrTooManyConnections is returned when the server or a disk has as many as
+// its configuration allows.
+var ErrTooManyConnections = errors.New("too many connections")
+
 // Server serves any number of listeners. All methods may be called
 // concurrently.
 type Server struct {
-	cfg  Config
-	log  *zap.Logger
-	mem  *memory
-	half chan struct{} // one token per handshake under way
+	cfg Config
+	log *zap.Logger
+	mem *memory
 
 	mu        sync.Mutex
 	closing   chan struct{} // closed by Shutdown
@@ -46,7 +49,6 @@ func New(cfg Config, log *zap.Logger) *Server {
 	cfg = cfg.withDefaults()
 	return &Server{
 		cfg: cfg, log: log, mem: newMemory(cfg),
-		half:      make(chan struct{}, cfg.MaxHandshakes),
 		closing:   make(chan struct{}),
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
@@ -70,15 +72,16 @@ func (s *Server) Serve(l net.Listener, ex Exports) error {
 		delete(s.listeners, l)
 		s.mu.Unlock()
 	}()
+	half := make(chan struct{}, s.cfg.MaxHandshakes) // one token per handshake under way
 	for {
 		select { // a place among the handshakes, before one more is accepted
-		case s.half <- struct{}{}:
+		case half <- struct{}{}:
 		case <-s.closing:
 			return ErrServerClosed
 		}
 		nc, err := l.Accept()
 		if err != nil {
-			<-s.half
+			<-half
 			if s.isClosing() {
 				return ErrServerClosed
 			}
@@ -89,7 +92,7 @@ func (s *Server) Serve(l net.Listener, ex Exports) error {
 			}
 			return err
 		}
-		s.start(nc, ex)
+		s.start(nc, ex, half)
 	}
 }
 
@@ -103,7 +106,7 @@ func (s *Server) isClosing() bool {
 }
 
 // start serves one accepted connection, unless there are too many.
-func (s *Server) start(nc net.Conn, ex Exports) {
+func (s *Server) start(nc net.Conn, ex Exports, half chan struct{}) {
 	st, err := newSocket(nc, s.cfg.StallTimeout)
 	if err == nil {
 		var peer Peer
@@ -111,15 +114,15 @@ func (s *Server) start(nc net.Conn, ex Exports) {
 			if c := s.register(st, peer); c != nil {
 				go func() {
 					defer s.done.Done()
-					c.serve(ex)
+					c.serve(ex, half)
 				}()
 				return
 			}
-			err = errors.New("too many connections")
+			err = ErrTooManyConnections
 		}
 	}
 	s.log.Warn("connection refused", logfield.Err(err))
-	<-s.half
+	<-half
 	nc.Close()
 }
 
@@ -154,7 +157,11 @@ func (s *Server) join(c *conn, e *Export) error {
 			return err
 		}
 	}
-	if err := e.Gate.join(c); err != nil {
+	err := ErrTooManyConnections
+	if d.refs < s.cfg.MaxDiskConnections {
+		err = e.Gate.join(c)
+	}
+	if err != nil {
 		if fresh {
 			d.stop()
 		}
