@@ -175,6 +175,10 @@ stay so. A default key (evs/default) cannot be disabled.`,
 				if err != nil {
 					return err
 				}
+				if d.DefaultKeyFlag == "1" { // the KMS says why not
+					_, err := c.DisableKey(ctx, a.Project, d.KeyID)
+					return err
+				}
 				a.Tell("Until key %s is enabled again, disks encrypted with it cannot be attached, and none can be made.", viewKey(a.Project, d).Name)
 				a.Tell("Attached disks go on with the data key in memory; once detached they stay detached.")
 				if err := a.Confirm("Disable key " + args[0]); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"path"
 	"time"
 
 	"sealdisk/pkg/api"
@@ -84,10 +85,10 @@ func (s *Server) mount() {
 		}
 		allow[rt.path] += rt.method
 	}
-	for path, methods := range allow {
-		s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+	for p, methods := range allow {
+		s.mux.HandleFunc(p, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", methods)
-			s.fail(w, path, &reply{http.StatusMethodNotAllowed, api.CodeKMSURL, fmt.Sprintf("this path takes %s only", methods)})
+			s.fail(w, p, &reply{http.StatusMethodNotAllowed, api.CodeKMSURL, fmt.Sprintf("this path takes %s only", methods)})
 		})
 	}
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
@@ -104,7 +105,7 @@ func (s *Server) wrap(rt route) http.HandlerFunc {
 		deadline := time.Now().Add(rt.timeout)
 		_ = errors.Join(rc.SetReadDeadline(deadline), rc.SetWriteDeadline(deadline)) // unsupported in tests' recorders only
 
-		c := &call{ctx: ctx, w: w, op: rt.path[1:], project: r.PathValue("project")}
+		c := &call{ctx: ctx, w: w, op: rt.method + " " + path.Base(rt.path), project: r.PathValue("project")}
 		err := s.admit(c, rt, r)
 		if err == nil {
 			var free func()
@@ -155,7 +156,7 @@ func (c *call) read(rt route, r *http.Request) (free func(), err error) {
 			return free, &reply{http.StatusUnsupportedMediaType, api.CodeKMSParameter, "the body must be " + contentJSON}
 		}
 	}
-	room := make([]byte, 0)
+	var room []byte
 	if rt.secret {
 		buf, err := secmem.Lock(int(rt.body) + 1)
 		if err != nil {

@@ -1,0 +1,190 @@
+package kmsserver_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.uber.org/zap"
+
+	"sealdisk/pkg/kmsserver"
+)
+
+// The test binary is also a KMS and a client of one, as processes of their own.
+const modeEnv = "KMS_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(modeEnv) {
+	case "":
+		os.Exit(m.Run())
+	case "serve":
+		os.Exit(childServe(os.Args[1], os.Args[2]))
+	case "request":
+		os.Exit(childRequest(os.Args[1]))
+	}
+	os.Exit(2)
+}
+
+func childServe(dir, socket string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	log := zap.Must(zap.NewDevelopment())
+	err := kmsserver.Serve(ctx, kmsserver.Config{StateDir: dir, Socket: socket, Policy: kmsserver.DefaultPolicy(),
+		Ready: func() { fmt.Println("ready") }}, log)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// process is a KMS in a process of its own.
+type process struct {
+	cmd    *exec.Cmd
+	socket string
+	output *bytes.Buffer // of stderr; complete once the process ended
+}
+
+// spawn starts a KMS on dir and waits until it serves.
+func spawn(t testing.TB, dir string) *process {
+	t.Helper()
+	p := &process{socket: filepath.Join(dir, "run", "kms.sock"), output: new(bytes.Buffer)}
+	p.cmd = exec.Command(os.Args[0], dir, p.socket)
+	p.cmd.Env = append(os.Environ(), modeEnv+"=serve")
+	p.cmd.Stderr = p.output
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.end(syscall.SIGKILL) })
+	b := make([]byte, 6)
+	if _, err := io.ReadFull(out, b); err != nil || string(b) != "ready\n" {
+		p.end(syscall.SIGKILL)
+		t.Fatalf("the KMS did not start: %v: %s", err, p.output)
+	}
+	return p
+}
+
+// end sends sig and waits for the end.
+func (p *process) end(sig os.Signal) {
+	if p.cmd.ProcessState == nil {
+		_ = p.cmd.Process.Signal(sig)
+		_ = p.cmd.Wait() // it was killed
+	}
+}
+
+// ask is a request as tests write it; answer is what came back.
+type ask struct {
+	Method, Path, Body string
+	Header             map[string]string
+}
+
+type answer struct {
+	Status int
+	Code   string // error_code
+	Msg    string
+	Body   string
+	Header http.Header
+	Err    string
+}
+
+// do sends a on a connection of its own.
+func do(socket string, a ask) answer {
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		}}}
+	q, err := http.NewRequest(a.Method, "http://kms"+a.Path, strings.NewReader(a.Body))
+	if err != nil {
+		return answer{Err: err.Error()}
+	}
+	for k, v := range a.Header {
+		q.Header.Set(k, v)
+	}
+	rsp, err := c.Do(q)
+	if err != nil {
+		return answer{Err: err.Error()}
+	}
+	defer rsp.Body.Close()
+	b, err := io.ReadAll(rsp.Body)
+	if err != nil {
+		return answer{Err: err.Error()}
+	}
+	out := answer{Status: rsp.StatusCode, Body: string(b), Header: rsp.Header}
+	var e struct {
+		Error struct {
+			Code string `json:"error_code"`
+			Msg  string `json:"error_msg"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(b, &e) == nil {
+		out.Code, out.Msg = e.Error.Code, e.Error.Msg
+	}
+	return out
+}
+
+func childRequest(socket string) int {
+	var asks []ask
+	if err := json.NewDecoder(os.Stdin).Decode(&asks); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	answers := make([]answer, len(asks))
+	for i, a := range asks {
+		answers[i] = do(socket, a)
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(answers); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// doAs sends the requests from a process with another uid. It takes root.
+func doAs(t *testing.T, uid uint32, socket string, asks []ask) []answer {
+	t.Helper()
+	exe := filepath.Join(filepath.Dir(filepath.Dir(socket)), "client") // where go test builds, only root can go
+	b, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(exe, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	in, err := json.Marshal(asks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, socket)
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), modeEnv+"=request")
+	cmd.Stdin = bytes.NewReader(in)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, &stderr)
+	}
+	var answers []answer
+	if err := json.Unmarshal(out, &answers); err != nil {
+		t.Fatal(err)
+	}
+	return answers
+}
