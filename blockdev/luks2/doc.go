@@ -62,7 +62,8 @@
 // isLuks, luksUUID, luksDump (with --dump-json-metadata) and luksHeaderBackup read it.
 // "open --test-passphrase --key-size 512 --volume-key-file F" accepts the DK and refuses
 // another key; without keyslots cryptsetup wants the size told. While the requirement stands,
-// open, luksAddKey, config, luksUUID --uuid and repair refuse with "Unmet LUKS2 requirements". After
+// open, luksAddKey, config, luksUUID --uuid, token and convert refuse with "Unmet LUKS2 requirements",
+// luksHeaderRestore with "Forbidden LUKS2 requirements", repair with exit code 1. After
 // finalize all of them work; luksAddKey adds a keyslot that this package keeps. A changed label is
 // accepted; a changed UUID is not (Verify: ErrForged), nor a removed token or a second one.
 // A command of cryptsetup that finds one copy damaged or stale rewrites it, as Repair does.
