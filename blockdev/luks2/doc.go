@@ -64,7 +64,8 @@
 // another key; without keyslots cryptsetup wants the size told. While the requirement stands,
 // open, luksAddKey, config, luksUUID --uuid, token and convert refuse with "Unmet LUKS2 requirements",
 // luksHeaderRestore with "Forbidden LUKS2 requirements", repair with exit code 1. After
-// finalize all of them work; luksAddKey adds a keyslot that this package keeps. A changed label is
+// finalize luksAddKey, config, luksUUID, token and repair work, and open with dm-crypt; the
+// keyslot that luksAddKey adds is kept here. A changed label is
 // accepted; a changed UUID is not (Verify: ErrForged), nor a removed token or a second one.
 // A command of cryptsetup that finds one copy damaged or stale rewrites it, as Repair does.
 //
