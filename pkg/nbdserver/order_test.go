@@ -3,6 +3,7 @@ package nbdserver
 import (
 	"bytes"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"sealdisk/blockdev"
@@ -191,11 +192,11 @@ type sparse struct {
 	blockdev.Device
 	extents []blockdev.Extent
 	err     error
-	max     int // of the last call
+	max     atomic.Int32 // of the last call
 }
 
 func (d *sparse) Extents(dst []blockdev.Extent, _, _ int64, max int) ([]blockdev.Extent, error) {
-	d.max = max
+	d.max.Store(int32(max))
 	return append(dst, d.extents[:min(max, len(d.extents))]...), d.err
 }
 
@@ -245,8 +246,8 @@ func TestBlockStatus(t *testing.T) {
 					t.Errorf("extent %d: %v, want %v", i, got, c.want[i])
 				}
 			}
-			if c.flags&nbd.FlagReqOne != 0 && d.max != 1 {
-				t.Errorf("the device was asked for %d extents", d.max)
+			if c.flags&nbd.FlagReqOne != 0 && d.max.Load() != 1 {
+				t.Errorf("the device was asked for %d extents", d.max.Load())
 			}
 		})
 	}
