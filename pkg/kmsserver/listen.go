@@ -38,10 +38,10 @@ func listen(path string, gid int) (l net.Listener, release func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	release = func() { _ = lock.Close() } // the lock goes with the descriptor
+	unlock := func() { _ = lock.Close() } // the lock goes with the descriptor
 	defer func() {
 		if err != nil {
-			release()
+			unlock()
 		}
 	}()
 	if err := removeStale(path); err != nil {
@@ -65,7 +65,7 @@ func listen(path string, gid int) (l net.Listener, release func(), err error) {
 			return nil, nil, errors.Join(fmt.Errorf("socket: %w", err), l.Close())
 		}
 	}
-	return limit(l, maxConns), release, nil
+	return limit(l, maxConns), unlock, nil
 }
 
 // lockBeside takes the lock that a KMS holds as long as its socket lives.
