@@ -123,14 +123,11 @@ func (m *Manager) syncFailed(e *entry) func(error) {
 	return func(err error) {
 		id := e.record.Load().ID
 		m.log.Error("a sync failed: the disk takes no more writes, data may be lost", logfield.Disk(id), logfield.Err(err))
-		if err := m.amend(e, func(r *Record) { r.SyncFailed = m.syncFailure(err) }); err != nil {
+		lost := &SyncFailure{Time: m.now(), Reason: err.Error()}
+		if err := m.amend(e, func(r *Record) { r.SyncFailed = lost }); err != nil {
 			m.log.Error("the failed sync can't be recorded", logfield.Disk(id), logfield.Err(err))
 		}
 	}
-}
-
-func (m *Manager) syncFailure(err error) *SyncFailure {
-	return &SyncFailure{Time: m.now(), Reason: err.Error()}
 }
 
 // Detach ends an attachment: requests under way finish, the data is synced, the
@@ -165,11 +162,7 @@ func (m *Manager) Detach(ctx context.Context, project, id string) error {
 	}
 	// Whoever asked may go away: a detach is not left half done.
 	err = m.withdraw(context.WithoutCancel(ctx), e, id)
-	m.settle(e, evDetached, func(r *Record) {
-		if r.SyncFailed == nil && errors.Is(err, blockdev.ErrSyncFailed) {
-			r.SyncFailed = m.syncFailure(err)
-		}
-	})
+	m.settle(e, evDetached, func(*Record) {})
 	m.log.Info("detached", logfield.Disk(id), logfield.Err(err))
 	if err != nil {
 		return apiError("disk "+r.Name+" is detached, but", err, r)

@@ -1,10 +1,13 @@
 package disk
 
 import (
+	"bytes"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"sealdisk/blockdev/luks2"
 	"sealdisk/pkg/kms"
 )
 
@@ -110,6 +113,30 @@ func TestUnfinishedDeleteIsFinished(t *testing.T) {
 	b.expectNothing()
 	if j, err := b.Job(project, r.Job.ID); err != nil || j.Status != JobSuccess {
 		t.Fatalf("%+v, %v", j, err)
+	}
+}
+
+// TestDeleteWipesTheHeader: a copy of the inode that outlives the disk has no wrapped key.
+func TestDeleteWipesTheHeader(t *testing.T) {
+	b := newBench(t)
+	d := b.encrypted("a")
+	kept := filepath.Join(b.dir, "kept.img")
+	if err := os.Link(b.imagePath(d.ID), kept); err != nil {
+		t.Fatal(err)
+	}
+	j, err := b.Delete(project, d.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j = b.wait(j); j.Status != JobSuccess {
+		t.Fatalf("%+v", j)
+	}
+	p, err := os.ReadFile(kept)
+	if err != nil || len(p) != luks2.DataOffset+int(d.Size) {
+		t.Fatalf("%d bytes, %v", len(p), err)
+	}
+	if !bytes.Equal(p[:luks2.DataOffset], make([]byte, luks2.DataOffset)) {
+		t.Fatal("something of the header is left")
 	}
 }
 

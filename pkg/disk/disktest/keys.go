@@ -134,6 +134,15 @@ func (k *Keys) Reseal(_ context.Context, old, next *luks2.Header) (*luks2.Header
 	return &n, n.Seal(dk)
 }
 
+// Rewrap puts h under another key of the same KMS, with everything genuine: what
+// somebody could do who has the data key and may use that key.
+func (k *Keys) Rewrap(h *luks2.Header, key string) error {
+	dk := k.LastDK()
+	h.Token.KeyID = key
+	h.Token.WrappedDK = wrap(dk, key, h.Token.AAD())
+	return h.Seal(dk)
+}
+
 // LastDK returns the data key that was made last.
 func (k *Keys) LastDK() []byte {
 	k.mu.Lock()
