@@ -42,9 +42,7 @@ func TestBadArguments(t *testing.T) {
 		{"bad output", 2, []string{"--output", "xml", "disk", "list"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := *d
-			d.T = t
-			d.Refused(c.code, c.args...)
+			d.In(t).Refused(c.code, c.args...)
 		})
 	}
 	out := d.Must("disk", "list", "--output", "json")

@@ -19,6 +19,7 @@ func TestOneDamagedCopyIsRepaired(t *testing.T) {
 	for i, base := range []int64{0, size} {
 		for _, off := range inCopy {
 			t.Run(fmt.Sprintf("copy %d byte %d", i+1, off), func(t *testing.T) {
+				d := d.In(t)
 				flip(t, image, base+off)
 				d.Attach("vol")
 				d.Must("disk", "detach", "vol")
@@ -59,6 +60,7 @@ func TestTruncatedFileIsRefused(t *testing.T) {
 	copyFile(t, image, whole)
 	for _, size := range []int64{24*mib - 4096, 24*mib - 1, 20 * mib, 16 * mib, mib, 4096, 100, 0} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			d := d.In(t)
 			if err := os.Truncate(image, size); err != nil {
 				t.Fatal(err)
 			}

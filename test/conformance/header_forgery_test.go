@@ -2,6 +2,9 @@ package conformance
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"sealdisk/test/testbed"
@@ -72,8 +75,7 @@ func TestForgedHeadersAreRefused(t *testing.T) {
 			if first, second := copies(t, image); !intact(first) || !intact(second) {
 				t.Fatal("the test's own checksums are wrong")
 			}
-			said := d.Refused(10, "disk", "attach", "vol")
-			t.Logf("%s", said)
+			t.Log(d.In(t).Refused(10, "disk", "attach", "vol"))
 			copyFile(t, genuine, image)
 		})
 	}
@@ -88,7 +90,8 @@ func TestRewrittenButEqualHeaderAttaches(t *testing.T) {
 	d.Attach("vol")
 }
 
-// An older header of the same disk, genuine in its time, does not come back.
+// An older header of the same disk, genuine in its time, does not come back:
+// here the one from before finalize.
 func TestOlderGenerationIsRefused(t *testing.T) {
 	d := testbed.Start(t)
 	d.Must("disk", "create", "vol", "--size", "8M")
@@ -97,5 +100,27 @@ func TestOlderGenerationIsRefused(t *testing.T) {
 	old := part(t, image, 0, 2*size)
 	d.Must("disk", "finalize", "vol", "--yes")
 	edit(t, image, 0, 2*size, func(b []byte) { copy(b, old) })
+	t.Log(d.Refused(10, "disk", "attach", "vol"))
+}
+
+// Nor does one that is older than the catalog knows, and different in nothing
+// else.
+func TestGenerationBelowTheCatalogIsRefused(t *testing.T) {
+	d := testbed.Start(t)
+	d.Must("disk", "create", "vol", "--size", "8M")
+	record := filepath.Join(d.State, "catalog", d.ID("vol")+".json")
+	d.Stop()
+	b, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := strings.Replace(string(b), `"min_generation": 1`, `"min_generation": 2`, 1)
+	if newer == string(b) {
+		t.Fatalf("the catalog's record has no generation of 1: %s", b)
+	}
+	if err := os.WriteFile(record, []byte(newer), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.Serve()
 	t.Log(d.Refused(10, "disk", "attach", "vol"))
 }

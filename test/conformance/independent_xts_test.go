@@ -14,6 +14,7 @@ func TestBackingFileIsPlainXTS(t *testing.T) {
 	d := testbed.Start(t)
 	for _, sector := range []string{"512", "4096"} {
 		t.Run(sector, func(t *testing.T) {
+			d := d.In(t)
 			dir := t.TempDir()
 			files := filepath.Join(dir, "files")
 			if err := os.Mkdir(files, 0o755); err != nil {

@@ -14,6 +14,7 @@ func TestNbdcopyBothWays(t *testing.T) {
 	d := testbed.Start(t)
 	for _, connections := range []int{1, 4} {
 		t.Run(fmt.Sprint(connections), func(t *testing.T) {
+			d := d.In(t)
 			name := fmt.Sprintf("vol%d", connections)
 			uri := d.Disk(name, "64M")
 			in := randomFile(t, 64*mib, byte(connections))

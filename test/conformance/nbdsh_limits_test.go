@@ -73,6 +73,7 @@ func TestUnalignedIO(t *testing.T) {
 	d := testbed.Start(t)
 	for _, size := range []string{"512", "4096"} {
 		t.Run(size, func(t *testing.T) {
+			d := d.In(t)
 			uri := d.Disk("vol"+size, "16M", "--sector-size", size)
 			nbdsh(t, uri, `
 import random

@@ -13,6 +13,7 @@ func TestQemuIO(t *testing.T) {
 	d := testbed.Start(t)
 	for _, sector := range []string{"512", "4096"} {
 		t.Run(sector, func(t *testing.T) {
+			d := d.In(t)
 			uri := d.Disk("vol"+sector, "64M", "--sector-size", sector)
 			args := []string{"qemu-io", "-f", "raw"}
 			for _, c := range []string{

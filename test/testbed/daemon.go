@@ -58,6 +58,14 @@ func Start(t testing.TB) *Daemon {
 	return d
 }
 
+// In is the same running daemon with t told of failures: for subtests, which
+// must not stop or start it.
+func (d *Daemon) In(t testing.TB) *Daemon {
+	sub := *d
+	sub.T = t
+	return &sub
+}
+
 func (d *Daemon) logFile() string { return filepath.Dir(d.State) + "/serve.log" }
 
 // Log is what the daemon printed so far.
