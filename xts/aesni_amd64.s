@@ -5,8 +5,8 @@
 // The tier "aesni": SSE with AES-NI and PCLMULQDQ, eight blocks in flight.
 //
 // Round keys are memory operands here too (16 bytes of a lane, which is aligned as
-// SSE wants it), there is no stack frame, and all vector registers that were
-// used are cleared before a function returns.
+// SSE wants it), there is no stack frame, and all vector registers are
+// cleared before a function returns.
 //
 // Registers of encryptAESNI and decryptAESNI:
 //
@@ -155,8 +155,8 @@ GLOBL xpoly<>(SB), RODATA|NOPTR, $16
 	ADDQ $128, SI; \
 	ADDQ $128, DI
 
-// CLEAR8 and CLEAR16 clear X0…X7 and all.
-#define CLEAR8 \
+// CLEAR clears all vector registers.
+#define CLEAR \
 	PXOR X0, X0; \
 	PXOR X1, X1; \
 	PXOR X2, X2; \
@@ -164,10 +164,7 @@ GLOBL xpoly<>(SB), RODATA|NOPTR, $16
 	PXOR X4, X4; \
 	PXOR X5, X5; \
 	PXOR X6, X6; \
-	PXOR X7, X7
-
-#define CLEAR16 \
-	CLEAR8; \
+	PXOR X7, X7; \
 	PXOR X8, X8; \
 	PXOR X9, X9; \
 	PXOR X10, X10; \
@@ -226,7 +223,7 @@ last:
 done:
 	BYTE(X8, X0)
 	MOVOU X8, (R8)
-	CLEAR16
+	CLEAR
 	RET
 
 // func decryptAESNI(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)
@@ -278,7 +275,7 @@ last:
 done:
 	BYTE(X8, X0)
 	MOVOU X8, (R8)
-	CLEAR16
+	CLEAR
 	RET
 
 // func encryptBlockAESNI(keys *lane, rounds int, t *tweak, dst, src *byte)
@@ -298,7 +295,7 @@ ten:
 	PUT(0, X0, X1)
 	DOUBLE(X1, X2, X3, X4)
 	MOVOU X2, (R8)
-	CLEAR8
+	CLEAR
 	RET
 
 // func decryptBlockAESNI(keys *lane, rounds int, t *tweak, dst, src *byte)
@@ -318,7 +315,7 @@ ten:
 	PUT(0, X0, X1)
 	DOUBLE(X1, X2, X3, X4)
 	MOVOU X2, (R8)
-	CLEAR8
+	CLEAR
 	RET
 
 // func tweaksAESNI(keys *lane, rounds int, ts *[tweakBatch]tweak, n int)
@@ -355,5 +352,5 @@ ten:
 	ADDQ  $128, R8
 	SUBQ  $8, CX
 	JHI   eight
-	CLEAR8
+	CLEAR
 	RET

@@ -2,8 +2,6 @@
 
 package xts
 
-import "golang.org/x/sys/cpu"
-
 // The kernel of arm64 is chosen here; cipher_amd64.go says what the assembly
 // functions take.
 
@@ -16,16 +14,6 @@ const (
 
 // Compiles only if the sectors whose tweaks are encrypted together make one call.
 var _ [maxCall - tweakBatch*4096]byte
-
-// tiers are those of this build that this CPU runs, the best first.
-var tiers = detect()
-
-func detect() []tier {
-	if cpu.ARM64.HasAES {
-		return []tier{tierAES, tierGeneric}
-	}
-	return []tier{tierGeneric}
-}
 
 //go:noescape
 func tweaksAES(keys *lane, rounds int, ts *[tweakBatch]tweak, n int)

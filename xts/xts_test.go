@@ -170,6 +170,35 @@ func TestLongAndFarRanges(t *testing.T) {
 	})
 }
 
+// Units longer than one call of assembly, with every kind of tail: whole blocks
+// are what x/crypto gives, the rest what the pure-Go tier gives.
+func TestLongUnits(t *testing.T) {
+	r := random(6)
+	for _, keyLen := range []int{32, 64} {
+		key := randomBytes(r, keyLen)
+		c, ref := newCipher(t, key), newReference(t, key)
+		for _, length := range []int{128 << 10, 128<<10 + 16, 256<<10 - 16, 256<<10 + 368, 384<<10 + 255} {
+			src := randomBytes(r, length)
+			want := make([]byte, length)
+			if length%16 == 0 {
+				ref.Encrypt(want, src, 77)
+			} else {
+				useTier(t, "generic")
+				want = unit(c, src, plain64(77), encrypt, false)
+			}
+			for _, name := range Tiers() {
+				useTier(t, name)
+				if got := unit(c, src, plain64(77), encrypt, false); !bytes.Equal(got, want) {
+					t.Errorf("%s, key %d, %d bytes: wrong ciphertext at byte %d", name, keyLen, length, firstDifference(got, want))
+				}
+				if got := unit(c, want, plain64(77), decrypt, true); !bytes.Equal(got, src) {
+					t.Errorf("%s, key %d, %d bytes: wrong plaintext at byte %d", name, keyLen, length, firstDifference(got, src))
+				}
+			}
+		}
+	}
+}
+
 // The two sector sizes agree on nothing but the first granule of a 4096-byte
 // sector.
 func TestSectorSizesDiffer(t *testing.T) {
