@@ -18,6 +18,8 @@ import (
 
 const project = "default"
 
+var nop = zap.NewNop()
+
 // instance is a KMS that runs in this process.
 type instance struct {
 	state, socket string
