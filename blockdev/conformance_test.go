@@ -13,8 +13,9 @@ import (
 	"sealdisk/blockdev/blockdevtest"
 )
 
-// fileSystems are the directories that files are tested in: on the disk's file system
-// and tmpfs, and those of SEALDISK_TEST_DIRS (NAME=DIR, separated by commas).
+// fileSystems are the directories that files are tested in: on the disk's file
+// system and tmpfs, and those of SEALDISK_TEST_DIRS (NAME=DIR, separated by
+// commas).
 func fileSystems(t testing.TB) map[string]string {
 	shm, err := os.MkdirTemp("/dev/shm", "blockdev")
 	if err != nil {

@@ -10,9 +10,10 @@ import (
 // SectorCipher encrypts and decrypts whole granules of a disk; *xts.Cipher is
 // one.
 //
-// dst and src may be the same memory, otherwise they must not overlap. The bytes are
-// those from byte pos of the device on; pos and len(src) are multiples of
-// GranuleSize; sectors may be cut by either end. Calls may be concurrent; nothing is kept.
+// dst and src may be the same memory, otherwise they must not overlap. The
+// bytes are those from byte pos of the device on; pos and len(src) are
+// multiples of GranuleSize; sectors may be cut by either end. Calls may be
+// concurrent; nothing is kept.
 type SectorCipher interface {
 	Encrypt(dst, src []byte, sectorSize int, pos uint64)
 	Decrypt(dst, src []byte, sectorSize int, pos uint64)
@@ -21,8 +22,9 @@ type SectorCipher interface {
 // CryptOptions are fixed for the life of a disk's attachment.
 type CryptOptions struct {
 	SectorSize int // bytes: 512 or 4096
-	// Holes: a granule whose ciphertext is all zero reads as zeros, and zeroing punches. Without it
-	// (a finalized disk, or one made with discard off) zeros are encrypted like other data.
+	// Holes: a granule whose ciphertext is all zero reads as zeros, and zeroing
+	// punches. Without it (a finalized disk, or one made with discard off)
+	// zeros are encrypted like other data.
 	Holes bool
 	// Discard: Trim punches. Needs Holes.
 	Discard bool
@@ -35,8 +37,9 @@ type CryptOptions struct {
 // The granule at an edge that a request covers in part is read, changed and
 // written in scratch memory that is cleared after use.
 //
-// A write that would store a granule of zeros, which would read as a hole, fails with ErrIO and
-// changes nothing (probability 2^-4096 with a sound cipher).
+// A write that would store a granule of zeros, which would read as a hole,
+// fails with ErrIO and changes nothing (probability 2^-4096 with a sound
+// cipher).
 //
 // Durability, atomicity and errors are those of the lower device.
 type Crypt struct {
@@ -105,8 +108,8 @@ func (c *Crypt) read(p []byte, off int64, now bool) error {
 	return nil
 }
 
-// part is the first part of [off, off+length) that is handled in one piece:
-// n bytes, either whole granules or bytes from in on of one granule.
+// part is the first part of [off, off+length) that is handled in one piece: n
+// bytes, either whole granules or bytes from in on of one granule.
 func part(off, length int64) (in, n int, whole bool) {
 	in = int(off & (GranuleSize - 1))
 	if in == 0 && length >= GranuleSize {
@@ -150,8 +153,8 @@ func (c *Crypt) decrypt(p []byte, off int64) {
 	}
 }
 
-// isHole tells whether a granule of ciphertext is all zero. Its first word tells it of nearly
-// every granule that is not.
+// isHole tells whether a granule of ciphertext is all zero. Its first word
+// tells it of nearly every granule that is not.
 func isHole(g []byte) bool {
 	return binary.LittleEndian.Uint64(g) == 0 && bytes.Equal(g, zeros[:GranuleSize])
 }

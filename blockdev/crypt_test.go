@@ -214,7 +214,8 @@ func TestCryptZeroingKeepsHole(t *testing.T) {
 	}
 }
 
-// TestCryptCopiesOfTheFile: a copy that punches zeros, or fills holes, reads the same.
+// TestCryptCopiesOfTheFile: a copy that punches zeros, or fills holes, reads
+// the same.
 func TestCryptCopiesOfTheFile(t *testing.T) {
 	for name, dir := range fileSystems(t) {
 		t.Run(name, func(t *testing.T) {
@@ -265,7 +266,8 @@ func TestCryptCopiesOfTheFile(t *testing.T) {
 }
 
 // TestCryptOnDiskFormat: what is stored is AES-XTS as an independent
-// implementation has it, with dm-crypt's tweaks, whatever pieces it was written in.
+// implementation has it, with dm-crypt's tweaks, whatever pieces it was written
+// in.
 func TestCryptOnDiskFormat(t *testing.T) {
 	key := make([]byte, 64)
 	for i := range key {

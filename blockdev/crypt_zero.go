@@ -30,7 +30,8 @@ func (c *Crypt) WriteZeroes(off, length int64, f Flags) error {
 	}
 	lo, hi := inner(off, length)
 	if lo >= hi {
-		// No whole granule: the edges are written, if only asking says it is fast.
+		// No whole granule: the edges are written, if only asking says it is
+		// fast.
 		if f&FastZero != 0 {
 			if err := c.lower.WriteZeroes(0, 0, FastZero); err != nil {
 				return err
@@ -71,8 +72,8 @@ func (c *Crypt) zeroEdges(off, length int64) error {
 	return nil
 }
 
-// zeroEdge zeroes n bytes from in on of the granule that holds byte off. A
-// hole stays one.
+// zeroEdge zeroes n bytes from in on of the granule that holds byte off. A hole
+// stays one.
 func (c *Crypt) zeroEdge(off int64, in, n int) error {
 	g := getGranule()
 	defer putGranule(g)

@@ -33,21 +33,22 @@ var (
 	ErrOutOfRange = errors.New("range outside the device")
 	// ErrReadOnly: a change was asked of a read-only device.
 	ErrReadOnly = errors.New("device is read-only")
-	// ErrNoSpace: the storage below is full (ENOSPC, EDQUOT). The request had no or a
-	// partial effect; other requests go on working.
+	// ErrNoSpace: the storage below is full (ENOSPC, EDQUOT). The request had
+	// no or a partial effect; other requests go on working.
 	ErrNoSpace = errors.New("no space left on the storage below")
 	// ErrIO: the storage below failed, or a ciphertext can't be stored.
 	ErrIO = errors.New("input/output error")
 	// ErrSyncFailed: a sync failed earlier. It is sticky: every later write and
-	// flush returns it until the device is opened anew, since the kernel marks the lost pages
-	// clean (Rebello et al., ATC'20).
+	// flush returns it until the device is opened anew, since the kernel marks
+	// the lost pages clean (Rebello et al., ATC'20).
 	ErrSyncFailed = errors.New("an earlier sync failed, data may be lost")
 	// ErrNotSupported: FastZero can't be honoured.
 	ErrNotSupported = errors.New("not supported by the storage below")
 	// ErrWouldBlock: ReadNow can't be served without waiting for storage.
 	ErrWouldBlock = errors.New("would block")
 	// ErrGeometry: a device can't be opened: its storage ends too early, the
-	// size or offset is no multiple of 4096, or it is no file and no block device.
+	// size or offset is no multiple of 4096, or it is no file and no block
+	// device.
 	ErrGeometry = errors.New("storage does not fit the device")
 	// ErrClosed: the device was closed.
 	ErrClosed = errors.New("device is closed")
@@ -64,12 +65,13 @@ var (
 // error, after which p's contents are undefined. WriteAt may overwrite p (it
 // encrypts in place): after the call p's contents are undefined.
 //
-// Durability: what a call that changed data wrote is visible to every later read at once, and
-// durable after a later Flush returned nil, or on return when FUA was given.
-// A Flush covers every call that returned before the Flush began.
+// Durability: what a call that changed data wrote is visible to every later
+// read at once, and durable after a later Flush returned nil, or on return when
+// FUA was given. A Flush covers every call that returned before the Flush
+// began.
 //
-// Atomicity: after a crash each granule holds what it held at the last Flush, or
-// what some later write put there, never a mix.
+// Atomicity: after a crash each granule holds what it held at the last Flush,
+// or what some later write put there, never a mix.
 type Device interface {
 	// Size is the device's size in bytes, a multiple of 4096, fixed while open.
 	Size() int64
@@ -78,24 +80,25 @@ type Device interface {
 	// WriteAt stores p at byte off. Honours FUA. Consumes p.
 	WriteAt(p []byte, off int64, f Flags) error
 	// Trim declares [off, off+length) unused. Its whole granules read as zeros
-	// afterwards where the storage can punch holes, and are unchanged where it can't;
-	// parts of granules at the edges are unchanged. Honours FUA.
+	// afterwards where the storage can punch holes, and are unchanged where it
+	// can't; parts of granules at the edges are unchanged. Honours FUA.
 	Trim(off, length int64, f Flags) error
 	// WriteZeroes makes [off, off+length) read as zeros. Honours FUA, NoHole
-	// and FastZero. A call of length 0 with FastZero tells whether FastZero
-	// is honoured.
+	// and FastZero. A call of length 0 with FastZero tells whether FastZero is
+	// honoured.
 	WriteZeroes(off, length int64, f Flags) error
-	// Flush makes durable every change that returned before Flush began. Concurrent calls may share one sync.
+	// Flush makes durable every change that returned before Flush began.
+	// Concurrent calls may share one sync.
 	Flush() error
 	// Extents appends to dst the allocation of [off, off+length) in order,
-	// covering it from off on without gaps, at most max extents (the rest is left
-	// out; at least one extent is given unless length is 0). Only a hint for speed: an
-	// extent said to be data may still be zeros.
+	// covering it from off on without gaps, at most max extents (the rest is
+	// left out; at least one extent is given unless length is 0). Only a hint
+	// for speed: an extent said to be data may still be zeros.
 	Extents(dst []Extent, off, length int64, max int) ([]Extent, error)
 	// Cache asks the storage to read [off, off+length) ahead. A hint.
 	Cache(off, length int64) error
-	// Close syncs and releases the device. It reports a failed sync.
-	// The caller has let all other calls return.
+	// Close syncs and releases the device. It reports a failed sync. The caller
+	// has let all other calls return.
 	Close() error
 }
 
@@ -109,8 +112,8 @@ type NowReader interface {
 
 // SyncReporter is implemented by a device that remembers a failed sync.
 type SyncReporter interface {
-	// SyncErr returns nil, or the error of the first sync that failed, which wraps
-	// ErrSyncFailed. May be called at any time, after Close too.
+	// SyncErr returns nil, or the error of the first sync that failed, which
+	// wraps ErrSyncFailed. May be called at any time, after Close too.
 	SyncErr() error
 }
 

@@ -15,28 +15,30 @@ type FileOptions struct {
 	Size   int64 // bytes, a multiple of 4096; 0 is all from Offset to the end
 	// ReadOnly opens the file for reading: changes fail with ErrReadOnly.
 	ReadOnly bool
-	// Discard lets Trim and WriteZeroes give storage back (punch holes). Without
-	// it Trim does nothing.
+	// Discard lets Trim and WriteZeroes give storage back (punch holes).
+	// Without it Trim does nothing.
 	Discard bool
 	// Preallocate reserves the storage of the whole range when the file is
-	// opened, and keeps it: with it Trim and WriteZeroes zero without giving back.
+	// opened, and keeps it: with it Trim and WriteZeroes zero without giving
+	// back.
 	Preallocate bool
-	// OnSyncError, if not nil, is called once, with what SyncErr returns from then on, when a sync
-	// failed for the first time: before the request that met it returns and on
-	// its goroutine. It may wait, but must not call the File.
+	// OnSyncError, if not nil, is called once, with what SyncErr returns from
+	// then on, when a sync failed for the first time: before the request that
+	// met it returns and on its goroutine. It may wait, but must not call the
+	// File.
 	OnSyncError func(error)
 }
 
 // File is a Device on a sparse regular file or a block device: bytes [Offset,
-// Offset+Size) of it. Nothing is memory-mapped, so that a full disk is an error and
-// no signal. File adds the following to the contract of Device:
+// Offset+Size) of it. Nothing is memory-mapped, so that a full disk is an error
+// and no signal. File adds the following to the contract of Device:
 //
 // Durability: a Flush is an fdatasync that begins after the Flush was called;
-// concurrent ones share it. FUA on a write is RWF_DSYNC, on Trim and WriteZeroes an
-// fdatasync, since RWF_DSYNC does not cover fallocate.
+// concurrent ones share it. FUA on a write is RWF_DSYNC, on Trim and
+// WriteZeroes an fdatasync, since RWF_DSYNC does not cover fallocate.
 //
-// After a sync failed every change and Flush fails with ErrSyncFailed; reads
-// go on. See SyncErr.
+// After a sync failed every change and Flush fails with ErrSyncFailed; reads go
+// on. See SyncErr.
 //
 // A Trim or WriteZeroes works in pieces of at most 64 MiB, each of which keeps
 // the file's inode locked: call them where waiting does no harm.
@@ -56,8 +58,8 @@ type File struct {
 }
 
 // OpenFile opens path, a regular file or block device (the latter exclusively,
-// O_EXCL). ErrGeometry when the range is not in it, ErrNoSpace when Preallocate finds
-// none, else the error of open(2) (fs.ErrNotExist, fs.ErrPermission).
+// O_EXCL). ErrGeometry when the range is not in it, ErrNoSpace when Preallocate
+// finds none, else the error of open(2) (fs.ErrNotExist, fs.ErrPermission).
 func OpenFile(path string, opt FileOptions) (*File, error) {
 	st, err := OpenStorage(path, opt.ReadOnly)
 	if err != nil {
@@ -267,8 +269,8 @@ func ioError(what string, at int64, n int, err error) error {
 // syncer makes fdatasync shared, ordered and, when it fails, final.
 //
 // Syncs run one at a time and are numbered. A caller needs the first one that
-// starts after it called: it runs that itself when none is under way,
-// else it waits, and the first of those waiting to wake runs the next one for all.
+// starts after it called: it runs that itself when none is under way, else it
+// waits, and the first of those waiting to wake runs the next one for all.
 type syncer struct {
 	st   Storage
 	stop *atomic.Uint32

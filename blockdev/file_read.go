@@ -11,8 +11,8 @@ const (
 	nowInline                // reads never wait
 )
 
-// probeNow finds out how the file answers RWF_NOWAIT. tmpfs refuses it, yet never
-// waits for a disk; others that refuse it may.
+// probeNow finds out how the file answers RWF_NOWAIT. tmpfs refuses it, yet
+// never waits for a disk; others that refuse it may.
 func probeNow(st Storage, at int64) nowMode {
 	var b [1]byte
 	_, err := st.PreadNow(b[:], at)
@@ -62,8 +62,8 @@ func (f *File) Extents(dst []Extent, off, length int64, max int) ([]Extent, erro
 	return dst, nil
 }
 
-// extent is the first extent of [off, off+length). Where the file can't tell, and where
-// it changes meanwhile, it is data.
+// extent is the first extent of [off, off+length). Where the file can't tell,
+// and where it changes meanwhile, it is data.
 func (f *File) extent(off, length int64) Extent {
 	at, end := f.base+off, f.base+off+length
 	e := Extent{Off: off, Len: length}

@@ -184,8 +184,8 @@ func TestFilePreallocateNoSpace(t *testing.T) {
 	}
 }
 
-// TestFileNoSpace: a full storage is told as such, in the middle of a write too;
-// the rest goes on, and what a trim gives back can be written.
+// TestFileNoSpace: a full storage is told as such, in the middle of a write
+// too; the rest goes on, and what a trim gives back can be written.
 func TestFileNoSpace(t *testing.T) {
 	for _, flags := range []blockdev.Flags{0, blockdev.FUA} {
 		t.Run(fmt.Sprintf("flags %#x", flags), func(t *testing.T) {

@@ -32,14 +32,15 @@ func (a *able) learn(err error) {
 	}
 }
 
-// unsupported tells whether the storage lacks an operation, as against failing at it.
+// unsupported tells whether the storage lacks an operation, as against failing
+// at it.
 func unsupported(err error) bool {
 	return errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOSYS)
 }
 
 // probeZero finds out what zeroing the file's system knows, on what lies behind
-// the file's end, where nothing is, and which is given back. Block devices refuse that: they
-// are found out at the first use.
+// the file's end, where nothing is, and which is given back. Block devices
+// refuse that: they are found out at the first use.
 func (f *File) probeZero(info StorageInfo) {
 	if info.ZeroAlign > 1 {
 		return
@@ -102,8 +103,9 @@ func (f *File) fua(fl Flags) error {
 }
 
 // zeroRange makes a range read as zeros with the first that works of: a punch
-// (where allowed), ZERO_RANGE, writing (where allowed; edges smaller than the storage's block are
-// always written). ErrNotSupported, with nothing changed, when none does.
+// (where allowed), ZERO_RANGE, writing (where allowed; edges smaller than the
+// storage's block are always written). ErrNotSupported, with nothing changed,
+// when none does.
 func (f *File) zeroRange(off, length int64, punch, write bool) error {
 	at, end := f.base+off, f.base+off+length
 	align := f.st.Info().ZeroAlign
@@ -178,7 +180,8 @@ func (f *File) writeZeros(at, n int64) error {
 	return nil
 }
 
-// inner rounds [off, off+length) in to whole granules; lo >= hi when there is none.
+// inner rounds [off, off+length) in to whole granules; lo >= hi when there is
+// none.
 func inner(off, length int64) (lo, hi int64) {
 	lo = (off + GranuleSize - 1) &^ (GranuleSize - 1)
 	hi = (off + length) &^ (GranuleSize - 1)

@@ -9,15 +9,16 @@ import (
 const fillChunk = 1 << 20
 
 // FillHoles stores encrypted zeros in every granule of c whose ciphertext is
-// all zero, then flushes: what c reads stays the same, and a device without holes
-// (dm-crypt) reads the same too. It works whether or not c honours holes.
+// all zero, then flushes: what c reads stays the same, and a device without
+// holes (dm-crypt) reads the same too. It works whether or not c honours holes.
 //
 // progress, if not nil, is called on this goroutine after each MiB or so with
-// the bytes looked at and the bytes in all; (total, total) comes after the flush.
+// the bytes looked at and the bytes in all; (total, total) comes after the
+// flush.
 //
-// Nobody else may change c meanwhile; reads are allowed where holes are not honoured or
-// c's granules are locked. Stopped by ctx, an error or a crash, c is as readable as
-// before, and another call goes over what is left.
+// Nobody else may change c meanwhile; reads are allowed where holes are not
+// honoured or c's granules are locked. Stopped by ctx, an error or a crash, c
+// is as readable as before, and another call goes over what is left.
 func FillHoles(ctx context.Context, c *Crypt, progress func(done, total int64)) error {
 	buf := make([]byte, fillChunk)
 	for off := int64(0); off < c.size; {

@@ -4,8 +4,8 @@ import "sync"
 
 // RangeLock grants byte ranges, rounded out to granules, shared or exclusive,
 // in order of arrival: a range waits for every earlier range that overlaps it
-// if one of the two is exclusive. It never blocks the caller; whoever must
-// wait is told through Range.Granted.
+// if one of the two is exclusive. It never blocks the caller; whoever must wait
+// is told through Range.Granted.
 //
 // The zero value is ready. All methods may be called concurrently. A Range
 // belongs to the lock from Acquire to Release and to its caller otherwise, so
@@ -31,8 +31,8 @@ type Range struct {
 	granted    *Range // links those to be told by one Release
 }
 
-// Acquire queues r and reports whether it is granted at once. If not,
-// r.Granted is called later.
+// Acquire queues r and reports whether it is granted at once. If not, r.Granted
+// is called later.
 func (l *RangeLock) Acquire(r *Range) bool {
 	r.round()
 	l.mu.Lock()
@@ -78,8 +78,9 @@ func (l *RangeLock) append(r *Range) {
 }
 
 // Release ends r, granted or still waiting, and grants what waited for it
-// alone. A waiting range that is released is not granted any more; the caller must
-// know that Granted is not under way for it. Where it can't know, it calls Cancel.
+// alone. A waiting range that is released is not granted any more; the caller
+// must know that Granted is not under way for it. Where it can't know, it calls
+// Cancel.
 func (l *RangeLock) Release(r *Range) {
 	l.mu.Lock()
 	tell := l.remove(r)
@@ -88,8 +89,8 @@ func (l *RangeLock) Release(r *Range) {
 }
 
 // Cancel ends r if it is still waiting and reports true: Granted will not be
-// called. False means that r was granted, that Granted has been or will be called if
-// Acquire reported false, and that r must be released.
+// called. False means that r was granted, that Granted has been or will be
+// called if Acquire reported false, and that r must be released.
 func (l *RangeLock) Cancel(r *Range) bool {
 	l.mu.Lock()
 	if r.waits == 0 {
@@ -102,8 +103,8 @@ func (l *RangeLock) Cancel(r *Range) bool {
 	return true
 }
 
-// remove takes r out and returns those that it alone kept waiting, in order
-// of arrival.
+// remove takes r out and returns those that it alone kept waiting, in order of
+// arrival.
 func (l *RangeLock) remove(r *Range) (tell *Range) {
 	last := &tell
 	for o := r.next; o != nil; o = o.next {
@@ -146,8 +147,8 @@ func (r *Range) conflicts(o *Range) bool {
 	return r.lo < o.hi && o.lo < r.hi && (r.Exclusive || o.Exclusive)
 }
 
-// Granules rounds [off, off+length) out to whole granules and returns its
-// first byte and the byte after its last.
+// Granules rounds [off, off+length) out to whole granules and returns its first
+// byte and the byte after its last.
 func Granules(off, length int64) (lo, hi int64) {
 	lo = off &^ (GranuleSize - 1)
 	hi = (off + length + GranuleSize - 1) &^ (GranuleSize - 1)

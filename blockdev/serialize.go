@@ -3,9 +3,9 @@ package blockdev
 import "sync"
 
 // Serialize returns d behind a RangeLock of its own, for callers that do not
-// bring one: its methods may be called concurrently without any exclusion. Calls on overlapping
-// granules wait for each other in order of arrival, reads among themselves apart. ReadNow
-// does not wait: it returns ErrWouldBlock.
+// bring one: its methods may be called concurrently without any exclusion.
+// Calls on overlapping granules wait for each other in order of arrival, reads
+// among themselves apart. ReadNow does not wait: it returns ErrWouldBlock.
 func Serialize(d Device) Device {
 	s := &serialized{Device: d}
 	s.now, _ = d.(NowReader)

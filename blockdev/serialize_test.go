@@ -10,8 +10,8 @@ import (
 	bt "sealdisk/blockdev/blockdevtest"
 )
 
-// halfWritten starts a write of 4096 bytes at 4096 that stops with half of
-// them stored, until the gate opens.
+// halfWritten starts a write of 4096 bytes at 4096 that stops with half of them
+// stored, until the gate opens.
 func halfWritten(t *testing.T) (d blockdev.Device, gate *bt.Gate, faults *bt.Faults) {
 	faults, gate = &bt.Faults{}, bt.NewGate()
 	faults.Add(bt.Rule{Kinds: bt.OpHalf, Times: 1, Gate: gate})
@@ -25,8 +25,8 @@ func halfWritten(t *testing.T) (d blockdev.Device, gate *bt.Gate, faults *bt.Fau
 	return d, gate, faults
 }
 
-// TestSerializeNoHalfWrittenGranule: who comes while a write is half done waits for
-// the rest.
+// TestSerializeNoHalfWrittenGranule: who comes while a write is half done waits
+// for the rest.
 func TestSerializeNoHalfWrittenGranule(t *testing.T) {
 	for name, c := range map[string]struct {
 		do   func(blockdev.Device, []byte) error
@@ -110,8 +110,8 @@ func TestSerializeReadersTogether(t *testing.T) {
 	})
 }
 
-// TestSerializeKeepsEdgeAndNeighbour: a write of part of a granule, which reads it
-// first, and an aligned one of the same granule: neither is lost.
+// TestSerializeKeepsEdgeAndNeighbour: a write of part of a granule, which reads
+// it first, and an aligned one of the same granule: neither is lost.
 func TestSerializeKeepsEdgeAndNeighbour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		faults, gate := &bt.Faults{}, bt.NewGate()

@@ -9,9 +9,10 @@ import (
 
 // osStorage is the kernel's Storage.
 //
-// Syncs go through a descriptor of their own: the kernel reports a writeback error once to
-// each descriptor, so that sync still sees one that PwriteSync met first. That tells a
-// write which found no space from a writeback which lost data.
+// Syncs go through a descriptor of their own: the kernel reports a writeback
+// error once to each descriptor, so that sync still sees one that PwriteSync
+// met first. That tells a write which found no space from a writeback which
+// lost data.
 type osStorage struct {
 	fd, sync int
 	info     StorageInfo
@@ -40,7 +41,8 @@ func OpenStorage(path string, readOnly bool) (Storage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	// O_EXCL claims a block device for one descriptor; a second one without it is let in.
+	// O_EXCL claims a block device for one descriptor; a second one without it
+	// is let in.
 	sfd, err := openRetry(path, flags)
 	if err != nil {
 		unix.Close(fd)

@@ -23,8 +23,8 @@ func onRecorder(t testing.TB, opt blockdev.FileOptions) (*blockdev.File, *bt.Rec
 	return f, rec
 }
 
-// TestFlushSharesLaterSync: a Flush never joins the sync that is under way when it
-// arrives, and those that wait share the next one.
+// TestFlushSharesLaterSync: a Flush never joins the sync that is under way when
+// it arrives, and those that wait share the next one.
 func TestFlushSharesLaterSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, rec := onRecorder(t, blockdev.FileOptions{})
@@ -156,8 +156,8 @@ func TestFailedSyncFailsAllWhoShareIt(t *testing.T) {
 	})
 }
 
-// TestWriteThroughWithoutSpaceIsNotSticky: no space for a FUA write, and a sync tells that nothing
-// was lost.
+// TestWriteThroughWithoutSpaceIsNotSticky: no space for a FUA write, and a sync
+// tells that nothing was lost.
 func TestWriteThroughWithoutSpaceIsNotSticky(t *testing.T) {
 	f, rec := onRecorder(t, blockdev.FileOptions{})
 	rec.Faults.Add(bt.Rule{Kinds: bt.OpWriteSync, Times: 1, Err: syscall.ENOSPC})

@@ -15,8 +15,8 @@ import (
 	"sealdisk/blockdev"
 )
 
-// TestKernelFile is what the tests below run under strace: it works on the
-// file named in the environment, and does nothing without.
+// TestKernelFile is what the tests below run under strace: it works on the file
+// named in the environment, and does nothing without.
 func TestKernelFile(t *testing.T) {
 	path := os.Getenv("SEALDISK_TEST_TRACED")
 	if path == "" {
@@ -62,8 +62,8 @@ func TestKernelFile(t *testing.T) {
 	}
 }
 
-// traced runs TestKernelFile under strace and returns the calls on the file,
-// in order.
+// traced runs TestKernelFile under strace and returns the calls on the file, in
+// order.
 func traced(t *testing.T, do string, inject ...string) []string {
 	t.Helper()
 	dir := t.TempDir()

@@ -7,10 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ZeroBlockDevice makes bytes [off, off+size) of the block device at path read as zeros, durably,
-// by BLKZEROOUT: a new disk's ciphertext, all holes. off and size are multiples
-// of the device's logical block. It opens the device exclusively (O_EXCL: EBUSY while
-// mounted or in use). progress, if not nil, is called with the bytes done.
+// ZeroBlockDevice makes bytes [off, off+size) of the block device at path read
+// as zeros, durably, by BLKZEROOUT: a new disk's ciphertext, all holes. off and
+// size are multiples of the device's logical block. It opens the device
+// exclusively (O_EXCL: EBUSY while mounted or in use). progress, if not nil, is
+// called with the bytes done.
 func ZeroBlockDevice(path string, off, size int64, progress func(done, total int64)) error {
 	st, err := OpenStorage(path, false)
 	if err != nil {

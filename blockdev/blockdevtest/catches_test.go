@@ -83,7 +83,8 @@ type lostTrim struct{ blockdev.Device }
 
 func (d lostTrim) Trim(int64, int64, blockdev.Flags) error { return nil }
 
-// lateWrites writes late: only at the next flush, and not in the order of the requests.
+// lateWrites writes late: only at the next flush, and not in the order of the
+// requests.
 type lateWrites struct {
 	blockdev.Device
 	late []func() error

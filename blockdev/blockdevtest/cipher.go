@@ -2,10 +2,11 @@ package blockdevtest
 
 import "encoding/binary"
 
-// Cipher is a stand-in for AES-XTS, fast and worthless: it XORs each 8 bytes with a hash of
-// its key, their position and the sector size, so that data that moved or was
-// taken for another sector size reads as noise. Unlike AES-XTS its inverse is
-// itself, so that a test can find the plaintext whose ciphertext is all zero.
+// Cipher is a stand-in for AES-XTS, fast and worthless: it XORs each 8 bytes
+// with a hash of its key, their position and the sector size, so that data that
+// moved or was taken for another sector size reads as noise. Unlike AES-XTS its
+// inverse is itself, so that a test can find the plaintext whose ciphertext is
+// all zero.
 type Cipher uint64
 
 // Encrypt implements blockdev.SectorCipher.

@@ -11,8 +11,8 @@ import (
 
 // Conformance is the suite that every blockdev.Device passes.
 type Conformance struct {
-	// Open makes a device of size bytes that reads as zeros, durably. What it made before is closed
-	// by then.
+	// Open makes a device of size bytes that reads as zeros, durably. What it
+	// made before is closed by then.
 	Open func(t testing.TB, size int64) blockdev.Device
 	// Reopen, if not nil, opens again what Open made last, after it was closed.
 	Reopen func(t testing.TB) blockdev.Device

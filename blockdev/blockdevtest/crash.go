@@ -53,8 +53,8 @@ func sector(data []byte, s int) []byte {
 	return append([]byte(nil), data[s*TornUnit:min((s+1)*TornUnit, len(data))]...)
 }
 
-// durable drops, from the sectors of a range, the versions that are older
-// than the last one made before event at.
+// durable drops, from the sectors of a range, the versions that are older than
+// the last one made before event at.
 func (o *Outcomes) durable(off, n int64, at int, lost []int) {
 	for s := int(off / TornUnit); int64(s)*TornUnit < off+n; s++ {
 		v := o.sectors[s]
@@ -64,7 +64,8 @@ func (o *Outcomes) durable(off, n int64, at int, lost []int) {
 				base = i
 			}
 		}
-		// The newest is clean though never written: this sync has nothing to do.
+		// The newest is clean though never written: this sync has nothing to
+		// do.
 		if v[base].at < lost[s] {
 			continue
 		}

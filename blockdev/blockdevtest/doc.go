@@ -1,7 +1,7 @@
-// Package blockdevtest has what tests of block devices need: a RAM disk, faults and
-// delays scripted by the test, a recorder that stands in for a file and replays
-// power cuts, the oracle that judges what a device holds after one, and the conformance suite that
-// every device passes.
+// Package blockdevtest has what tests of block devices need: a RAM disk, faults
+// and delays scripted by the test, a recorder that stands in for a file and
+// replays power cuts, the oracle that judges what a device holds after one, and
+// the conformance suite that every device passes.
 //
 // Nothing here sleeps and nothing depends on the time: what is random comes
 // from a seed, which a failing test prints and SEALDISK_SEED sets.

@@ -44,8 +44,8 @@ type Rule struct {
 	seen int
 }
 
-// Faults is a script of rules. The zero value has none; nil is allowed
-// wherever a *Faults is taken. All methods may be called concurrently.
+// Faults is a script of rules. The zero value has none; nil is allowed wherever
+// a *Faults is taken. All methods may be called concurrently.
 type Faults struct {
 	mu    sync.Mutex
 	rules []*Rule

@@ -53,9 +53,10 @@ var granuleModel = porcupine.Model{
 	},
 }
 
-// Linearizable lets the clients, one or more ways to the same device, which reads as zeros, work
-// on overlapping ranges at once, each making so many requests, and checks that every granule was seen
-// whole and as a register would behave.
+// Linearizable lets the clients, one or more ways to the same device, which
+// reads as zeros, work on overlapping ranges at once, each making so many
+// requests, and checks that every granule was seen whole and as a register
+// would behave.
 func Linearizable(t *testing.T, clients []blockdev.Device, seed uint64, requests int, trimZeros bool) {
 	t.Helper()
 	const span = 12 // granules that all work on, so that they meet

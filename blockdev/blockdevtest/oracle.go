@@ -8,7 +8,8 @@ import (
 	"sealdisk/blockdev"
 )
 
-// granule is blockdev.GranuleSize as the design has it, said again so that a change shows.
+// granule is blockdev.GranuleSize as the design has it, said again so that a
+// change shows.
 const granule = 512
 
 // Oracle is a Device that passes everything on to another and remembers what
@@ -19,8 +20,8 @@ const granule = 512
 //   - a Flush covers the requests that returned before it began;
 //   - what failed may be there or not, granule by granule.
 //
-// It has to see each granule's requests one after the other: put it below
-// the RangeLock.
+// It has to see each granule's requests one after the other: put it below the
+// RangeLock.
 type Oracle struct {
 	blockdev.Device
 	clock     func() int
@@ -45,9 +46,9 @@ type change struct {
 
 type flush struct{ begin, end int }
 
-// NewOracle returns an Oracle of d. clock tells the time, a count of what reached the
-// storage: Recorder.Pos. trimZeros: trimmed granules read as zeros. The device's contents are
-// read once and taken for durable.
+// NewOracle returns an Oracle of d. clock tells the time, a count of what
+// reached the storage: Recorder.Pos. trimZeros: trimmed granules read as zeros.
+// The device's contents are read once and taken for durable.
 func NewOracle(d blockdev.Device, clock func() int, trimZeros bool) (*Oracle, error) {
 	o := &Oracle{Device: d, clock: clock, trimZeros: trimZeros, now: make([]byte, d.Size())}
 	err := d.ReadAt(o.now, 0)

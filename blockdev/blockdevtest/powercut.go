@@ -18,18 +18,21 @@ type PowerCut struct {
 	Size int64
 	// Open opens the device on a storage.
 	Open func(st blockdev.Storage) (blockdev.Device, error)
-	// TrimZeros: trimmed granules read as zeros where the storage punches or zeroes.
+	// TrimZeros: trimmed granules read as zeros where the storage punches or
+	// zeroes.
 	TrimZeros bool
-	// Faults: the storage is at times full, short-spoken, without punching, or fails to sync.
+	// Faults: the storage is at times full, short-spoken, without punching, or
+	// fails to sync.
 	Faults bool
-	// Workers is how many requests are under way at a time, behind a RangeLock; 0 and 1: one.
+	// Workers is how many requests are under way at a time, behind a RangeLock;
+	// 0 and 1: one.
 	Workers int
 	// Cuts is how many times the power is cut in each schedule; 0 is 6.
 	Cuts int
 }
 
-// Run runs n schedules, of which the first has the given seed, the next the seed
-// after it and so on.
+// Run runs n schedules, of which the first has the given seed, the next the
+// seed after it and so on.
 func (c PowerCut) Run(t *testing.T, seed uint64, n int) {
 	t.Helper()
 	undecided := 0
@@ -45,8 +48,8 @@ func (c PowerCut) Run(t *testing.T, seed uint64, n int) {
 	}
 }
 
-// Schedule runs one schedule and cuts the power. It returns how many cuts
-// came while something was not durable.
+// Schedule runs one schedule and cuts the power. It returns how many cuts came
+// while something was not durable.
 func (c PowerCut) Schedule(seed uint64) (undecided int, err error) {
 	rng := Rand(seed)
 	if c.Size == 0 {

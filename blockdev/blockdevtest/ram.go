@@ -7,16 +7,17 @@ import (
 )
 
 // RAM is a Device in memory, the simplest that keeps the contract. Like a real
-// device it relies on its callers' excluding each other, so that the race detector and
-// torn contents tell of a missing lock.
+// device it relies on its callers' excluding each other, so that the race
+// detector and torn contents tell of a missing lock.
 type RAM struct {
 	data   []byte
 	faults *Faults
 	closed atomic.Bool
 }
 
-// NewRAM returns a RAM disk of size bytes, zeros. Each operation passes faults first; a
-// write passes it a second time, as OpWriteSync whatever its flags, with half of its bytes stored.
+// NewRAM returns a RAM disk of size bytes, zeros. Each operation passes faults
+// first; a write passes it a second time, as OpWriteSync whatever its flags,
+// with half of its bytes stored.
 func NewRAM(size int64, faults *Faults) *RAM {
 	return &RAM{data: make([]byte, size), faults: faults}
 }

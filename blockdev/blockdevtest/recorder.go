@@ -7,29 +7,29 @@ import (
 	"sealdisk/blockdev"
 )
 
-// TornUnit is the unit, in bytes, that storage writes whole or not at all in a power
-// cut.
+// TornUnit is the unit, in bytes, that storage writes whole or not at all in a
+// power cut.
 const TornUnit = 512
 
 // Recorder stands in for a file: a blockdev.Storage in memory that records
-// every write, punch and sync, so that Crash can make any of the contents that a power cut
-// may leave on the disk.
+// every write, punch and sync, so that Crash can make any of the contents that
+// a power cut may leave on the disk.
 //
-// It is as unkind as a file system may be: what is not synced reaches the
-// disk in any order, in any combination of sectors, in any of the versions that
-// the sector went through. A write beside a sync is not covered by it. A
-// failed sync loses its data for good, yet later syncs succeed, as Linux does.
+// It is as unkind as a file system may be: what is not synced reaches the disk
+// in any order, in any combination of sectors, in any of the versions that the
+// sector went through. A write beside a sync is not covered by it. A failed
+// sync loses its data for good, yet later syncs succeed, as Linux does.
 type Recorder struct {
 	// Faults, if not nil, is asked before every operation; its errors should be
 	// syscall.Errno. EOPNOTSUPP makes a file without that operation.
 	Faults *Faults
-	// MaxIO, if not 0, is how many bytes one read moves at most, and how many one write does up to
-	// where a sector ends: short counts.
+	// MaxIO, if not 0, is how many bytes one read moves at most, and how many
+	// one write does up to where a sector ends: short counts.
 	MaxIO int
-	// Space, if not 0, is how many sectors can be allocated before ENOSPC. Punching gives
-	// back.
+	// Space, if not 0, is how many sectors can be allocated before ENOSPC.
+	// Punching gives back.
 	Space int
-	// Info is what Info answers. NewRecorder fills it.
+	// Inf is what Info answers. NewRecorder fills it in.
 	Inf blockdev.StorageInfo
 
 	mu      sync.Mutex
@@ -57,8 +57,8 @@ type event struct {
 	ref  int
 }
 
-// NewRecorder returns a file of image's length and contents, which are durable. Zeros
-// are holes.
+// NewRecorder returns a file of image's length and contents, which are durable.
+// Zeros are holes.
 func NewRecorder(image []byte) *Recorder {
 	r := &Recorder{
 		Inf:     blockdev.StorageInfo{Size: int64(len(image)), ZeroAlign: 1},
@@ -131,9 +131,9 @@ func (r *Recorder) Pwrite(p []byte, off int64) (int, error) {
 	return r.write(p, off)
 }
 
-// PwriteSync implements blockdev.Storage. A fault fails it after the data was written and before
-// it is durable, unless the error says that nothing was done (ENOSPC, EDQUOT,
-// EOPNOTSUPP, EINTR).
+// PwriteSync implements blockdev.Storage. A fault fails it after the data was
+// written and before it is durable, unless the error says that nothing was done
+// (ENOSPC, EDQUOT, EOPNOTSUPP, EINTR).
 func (r *Recorder) PwriteSync(p []byte, off int64) (int, error) {
 	err := r.Faults.check(Op{OpWriteSync, off, int64(len(p))})
 	switch err {

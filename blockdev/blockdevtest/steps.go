@@ -20,8 +20,8 @@ func (s step) String() string {
 		OpPunch: "trim", OpZero: "zeroes", OpSync: "flush"}[s.kind], s.off, s.len, s.flags)
 }
 
-// randomStep makes a request within [0, size): of any alignment, most often small and
-// in the same places, so that requests meet.
+// randomStep makes a request within [0, size): of any alignment, most often
+// small and in the same places, so that requests meet.
 func randomStep(rng *rand.Rand, size int64) step {
 	var s step
 	switch n := rng.IntN(20); {
