@@ -5,7 +5,6 @@ package api
 // from the Class, see Class.HTTPStatus.
 const (
 	CodeProject      = "EVS.0001" // invalid tenant id
-	CodeVolumeID     = "EVS.1002" // invalid volume id
 	CodeVolumeName   = "EVS.1003" // invalid volume name
 	CodeVolumeBody   = "EVS.1009" // invalid volume in a create request
 	CodeVolumeSize   = "EVS.1010" // invalid volume size
@@ -182,9 +181,8 @@ type VolumesResponse struct {
 	Volumes []Volume `json:"volumes"`
 }
 
-// Statuses of a Job.
+// Statuses of a Job; EVS's INIT does not occur.
 const (
-	JobInit    = "INIT"
 	JobRunning = "RUNNING"
 	JobSuccess = "SUCCESS"
 	JobFail    = "FAIL"

@@ -116,6 +116,7 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (Job, error) {
 		}
 		if err != nil {
 			m.forget(r.ID)
+			m.log.Warn("no key for a new disk", logfield.Project(r.Project), logfield.Err(err))
 			return Job{}, apiError(doing, err, r)
 		}
 	}

@@ -23,38 +23,39 @@ var mapping = []struct {
 	class api.Class
 	code  string
 	hint  string // PROJECT and KEY in it are replaced
+	plain bool   // err itself says all; the rest of its chain is for the log
 }{
-	{kms.ErrNoAgency, api.ClassDenied, api.CodeNoAgency, "a Security Administrator can grant it: sealdisk agency grant --project PROJECT"},
-	{kms.ErrDisabled, api.ClassKeyUnusable, api.CodeKeyState, "enable the key: sealdisk key enable KEY"},
-	{kms.ErrPendingDeletion, api.ClassKeyUnusable, api.CodeKeyState, "cancel the deletion, then enable the key: sealdisk key cancel-deletion KEY; sealdisk key enable KEY"},
-	{kms.ErrFrozen, api.ClassKeyUnusable, api.CodeKeyState, "renew the key or top up the account, then try again"},
-	{kms.ErrNotFound, api.ClassKeyUnusable, api.CodeKeyMissing, "sealdisk key list shows the keys; what a deleted key encrypted can't be restored"},
-	{kms.ErrDenied, api.ClassDenied, api.CodeUnauthorized, "the key's owner must share it with this project"},
-	{kms.ErrBinding, api.ClassCorrupt, api.CodeVolumeError, "the wrapped key was made for another disk, project or key: restore the header from a backup"},
-	{kms.ErrThrottled, api.ClassKMSUnreachable, api.CodeKMSCheck, "try again later"},
-	{kms.ErrUnavailable, api.ClassKMSUnreachable, api.CodeKMSCheck, "see whether the KMS runs: sealdisk status"},
-	{kms.ErrProtocol, api.ClassInternal, api.CodeInternal, ""},
+	{kms.ErrNoAgency, api.ClassDenied, api.CodeNoAgency, "a Security Administrator can grant it: sealdisk agency grant --project PROJECT", true},
+	{kms.ErrDisabled, api.ClassKeyUnusable, api.CodeKeyState, "enable the key: sealdisk key enable KEY", true},
+	{kms.ErrPendingDeletion, api.ClassKeyUnusable, api.CodeKeyState, "cancel the deletion, then enable the key: sealdisk key cancel-deletion KEY; sealdisk key enable KEY", true},
+	{kms.ErrFrozen, api.ClassKeyUnusable, api.CodeKeyState, "renew the key or top up the account, then try again", true},
+	{kms.ErrNotFound, api.ClassKeyUnusable, api.CodeKeyMissing, "sealdisk key list shows the keys; what a deleted key encrypted can't be restored", true},
+	{kms.ErrDenied, api.ClassDenied, api.CodeUnauthorized, "the key's owner must share it with this project", true},
+	{kms.ErrBinding, api.ClassCorrupt, api.CodeVolumeError, "the wrapped key was made for another disk, project or key: restore the header from a backup", false},
+	{kms.ErrThrottled, api.ClassKMSUnreachable, api.CodeKMSCheck, "try again later", false},
+	{kms.ErrUnavailable, api.ClassKMSUnreachable, api.CodeKMSCheck, "see whether the KMS runs: sealdisk status", false},
+	{kms.ErrProtocol, api.ClassInternal, api.CodeInternal, "", false},
 
-	{luks2.ErrForged, api.ClassCorrupt, api.CodeVolumeError, "restore the header from a backup: somebody changed it without the key"},
-	{luks2.ErrWrongKey, api.ClassCorrupt, api.CodeVolumeError, "restore the header from a backup: it does not belong to this data key"},
-	{luks2.ErrUnsupported, api.ClassCorrupt, api.CodeVolumeError, "sealdisk opens only the containers that it writes"},
-	{luks2.ErrDamaged, api.ClassCorrupt, api.CodeVolumeError, "restore the first 16 MiB of the image from a backup"},
-	{luks2.ErrNotLUKS2, api.ClassCorrupt, api.CodeVolumeError, "restore the first 16 MiB of the image from a backup"},
+	{luks2.ErrForged, api.ClassCorrupt, api.CodeVolumeError, "restore the header from a backup: somebody changed it without the key", false},
+	{luks2.ErrWrongKey, api.ClassCorrupt, api.CodeVolumeError, "restore the header from a backup: it does not belong to this data key", false},
+	{luks2.ErrUnsupported, api.ClassCorrupt, api.CodeVolumeError, "sealdisk opens only the containers that it writes", false},
+	{luks2.ErrDamaged, api.ClassCorrupt, api.CodeVolumeError, "restore the first 16 MiB of the image from a backup", false},
+	{luks2.ErrNotLUKS2, api.ClassCorrupt, api.CodeVolumeError, "restore the first 16 MiB of the image from a backup", false},
 
-	{blockdev.ErrSyncFailed, api.ClassInternal, api.CodeVolumeError, "data written since the last flush may be lost; the next attach needs --accept-data-loss"},
-	{blockdev.ErrGeometry, api.ClassCorrupt, api.CodeVolumeError, "restore the image from a backup"},
-	{blockdev.ErrNoSpace, api.ClassNoSpace, api.CodeQuota, "make space where the state directory is"},
-	{syscall.ENOSPC, api.ClassNoSpace, api.CodeQuota, "make space where the state directory is"},
-	{syscall.EDQUOT, api.ClassNoSpace, api.CodeQuota, "make space where the state directory is"},
+	{blockdev.ErrSyncFailed, api.ClassInternal, api.CodeVolumeError, "data written since the last flush may be lost; the next attach needs --accept-data-loss", false},
+	{blockdev.ErrGeometry, api.ClassCorrupt, api.CodeVolumeError, "restore the image from a backup", false},
+	{blockdev.ErrNoSpace, api.ClassNoSpace, api.CodeQuota, "make space where the state directory is", false},
+	{syscall.ENOSPC, api.ClassNoSpace, api.CodeQuota, "make space where the state directory is", false},
+	{syscall.EDQUOT, api.ClassNoSpace, api.CodeQuota, "make space where the state directory is", false},
 
-	{secmem.ErrMemlock, api.ClassNoSpace, api.CodeAttach, "raise the limit of locked memory (ulimit -l, LimitMEMLOCK)"},
-	{secmem.ErrSecretUnavailable, api.ClassConflict, api.CodeAttach, "leave out --require-secretmem, or boot with secretmem.enable=1"},
+	{secmem.ErrMemlock, api.ClassNoSpace, api.CodeAttach, "raise the limit of locked memory (ulimit -l, LimitMEMLOCK)", false},
+	{secmem.ErrSecretUnavailable, api.ClassConflict, api.CodeAttach, "leave out --require-secretmem, or boot with secretmem.enable=1", false},
 
-	{ErrRecord, api.ClassCorrupt, api.CodeVolumeError, "restore the catalog entry from a backup, or remove it and import the disk"},
-	{fs.ErrNotExist, api.ClassNotFound, api.CodeNotFound, ""},
-	{fs.ErrPermission, api.ClassDenied, api.CodeUnauthorized, "the daemon's user must be allowed to"},
-	{context.DeadlineExceeded, api.ClassInternal, api.CodeInternal, "it took too long"},
-	{context.Canceled, api.ClassInternal, api.CodeUnavailable, "the daemon is stopping, or the request was given up"},
+	{ErrRecord, api.ClassCorrupt, api.CodeVolumeError, "restore the catalog entry from a backup, or remove it and import the disk", false},
+	{fs.ErrNotExist, api.ClassNotFound, api.CodeNotFound, "", false},
+	{fs.ErrPermission, api.ClassDenied, api.CodeUnauthorized, "the daemon's user must be allowed to", false},
+	{context.DeadlineExceeded, api.ClassInternal, api.CodeInternal, "it took too long", false},
+	{context.Canceled, api.ClassInternal, api.CodeUnavailable, "the daemon is stopping, or the request was given up", false},
 }
 
 // apiError turns err into what users see. An *api.Error stays what it is. doing
@@ -83,7 +84,11 @@ func apiError(doing string, err error, r *Record) *api.Error {
 				hint = strings.ReplaceAll(hint, "KEY", r.Encryption.KeyID)
 			}
 		}
-		return &api.Error{Class: m.class, Code: m.code, Message: message(err.Error()), Hint: hint, Err: err}
+		what := err
+		if m.plain {
+			what = m.err
+		}
+		return &api.Error{Class: m.class, Code: m.code, Message: message(what.Error()), Hint: hint, Err: err}
 	}
 	return &api.Error{Class: api.ClassInternal, Code: api.CodeInternal, Message: message(err.Error()), Err: err}
 }

@@ -39,11 +39,10 @@ const (
 	JobImport   JobType = "importVolume"   // not in EVS
 )
 
-// JobStatus is EVS's status of a job.
+// JobStatus is EVS's status of a job; its INIT does not occur.
 type JobStatus string
 
 const (
-	JobInit    JobStatus = "INIT"
 	JobRunning JobStatus = "RUNNING"
 	JobSuccess JobStatus = "SUCCESS"
 	JobFail    JobStatus = "FAIL"

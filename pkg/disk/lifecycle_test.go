@@ -2,6 +2,8 @@ package disk
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -122,11 +124,14 @@ func TestUnusableKeyLeavesNoDisk(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			b.keys.Fail(c.err)
+			b.keys.Fail(fmt.Errorf("asking the KMS on a socket: %w", c.err))
 			_, err := b.Create(t.Context(), CreateOptions{Project: project, Name: "a", Size: 4096, Encrypted: true})
 			e := wantClass(t, err, c.class)
-			if e.Code != c.code || !strings.Contains(e.Hint, c.hint) {
-				t.Fatalf("code %s, hint %q", e.Code, e.Hint)
+			if e.Code != c.code || !strings.Contains(e.Hint, c.hint) || !errors.Is(err, c.err) {
+				t.Fatalf("code %s, hint %q, %v", e.Code, e.Hint, e.Err)
+			}
+			if c.class != api.ClassKMSUnreachable && strings.Contains(e.Message, "socket") {
+				t.Fatalf("too much: %q", e.Message)
 			}
 			b.expectNothing()
 			b.keys.Fail(nil)
