@@ -23,25 +23,25 @@
 //	R9, R10   tweak of the next block: low and high half
 //	R8, R11   scratch
 
-// KEYS loads the round keys.
-#define KEYS \
+// KEYS loads the round keys, which are w = 1<<width bytes apart.
+#define KEYS(w, width) \
 	SUB   $10, R1, R8; \
-	ADD   R8<<5, R0, R8; \
-	FMOVQ 0(R0), F16; \
-	FMOVQ 32(R0), F17; \
-	FMOVQ 64(R0), F18; \
-	FMOVQ 96(R0), F19; \
-	FMOVQ 0(R8), F20; \
-	FMOVQ 32(R8), F21; \
-	FMOVQ 64(R8), F22; \
-	FMOVQ 96(R8), F23; \
-	FMOVQ 128(R8), F24; \
-	FMOVQ 160(R8), F25; \
-	FMOVQ 192(R8), F26; \
-	FMOVQ 224(R8), F27; \
-	FMOVQ 256(R8), F28; \
-	FMOVQ 288(R8), F29; \
-	FMOVQ 320(R8), F30
+	ADD   R8<<width, R0, R8; \
+	FMOVQ (0*w)(R0), F16; \
+	FMOVQ (1*w)(R0), F17; \
+	FMOVQ (2*w)(R0), F18; \
+	FMOVQ (3*w)(R0), F19; \
+	FMOVQ (0*w)(R8), F20; \
+	FMOVQ (1*w)(R8), F21; \
+	FMOVQ (2*w)(R8), F22; \
+	FMOVQ (3*w)(R8), F23; \
+	FMOVQ (4*w)(R8), F24; \
+	FMOVQ (5*w)(R8), F25; \
+	FMOVQ (6*w)(R8), F26; \
+	FMOVQ (7*w)(R8), F27; \
+	FMOVQ (8*w)(R8), F28; \
+	FMOVQ (9*w)(R8), F29; \
+	FMOVQ (10*w)(R8), F30
 
 // UNIT takes this data unit's batches off what is left (R5, or fewer) and loads
 // its tweak.
@@ -192,7 +192,7 @@ TEXT ·encryptAES(SB), NOSPLIT, $0-64
 	MOVD first+40(FP), R5
 	MOVD per+48(FP), R6
 	MOVD total+56(FP), R7
-	KEYS
+	KEYS(64, 6)
 
 	// 2. A data unit.
 unit:
@@ -240,7 +240,7 @@ TEXT ·decryptAES(SB), NOSPLIT, $0-64
 	MOVD first+40(FP), R5
 	MOVD per+48(FP), R6
 	MOVD total+56(FP), R7
-	KEYS
+	KEYS(64, 6)
 
 	// 2. A data unit.
 unit:
@@ -284,7 +284,7 @@ TEXT ·encryptBlockAES(SB), NOSPLIT, $0-40
 	MOVD t+16(FP), R2
 	MOVD dst+24(FP), R3
 	MOVD src+32(FP), R4
-	KEYS
+	KEYS(64, 6)
 	LDP  (R2), (R9, R10)
 	TWEAK(V8)
 	VLD1 (R4), [V0.B16]
@@ -309,7 +309,7 @@ TEXT ·decryptBlockAES(SB), NOSPLIT, $0-40
 	MOVD t+16(FP), R2
 	MOVD dst+24(FP), R3
 	MOVD src+32(FP), R4
-	KEYS
+	KEYS(64, 6)
 	LDP  (R2), (R9, R10)
 	TWEAK(V8)
 	VLD1 (R4), [V0.B16]
@@ -327,7 +327,7 @@ ten:
 	CLEAR
 	RET
 
-// func tweaksAES(keys *lane, rounds int, ts *[tweakBatch]tweak, n int)
+// func tweaksAES(keys *roundKey, rounds int, ts *[tweakBatch]tweak, n int)
 //
 // Eight at a time: R5 counts, the rest is as above.
 TEXT ·tweaksAES(SB), NOSPLIT, $0-32
@@ -335,7 +335,7 @@ TEXT ·tweaksAES(SB), NOSPLIT, $0-32
 	MOVD rounds+8(FP), R1
 	MOVD ts+16(FP), R2
 	MOVD n+24(FP), R5
-	KEYS
+	KEYS(16, 4)
 	MOVD R2, R3
 
 eight:

@@ -4,8 +4,8 @@
 
 // The tier "aesni": SSE with AES-NI and PCLMULQDQ, eight blocks in flight.
 //
-// Round keys are memory operands here too (16 bytes of a lane, which is aligned as
-// SSE wants it), there is no stack frame, and all vector registers are
+// Round keys are memory operands here too (16 bytes of a lane, aligned as SSE
+// wants it), there is no stack frame, and all vector registers are
 // cleared before a function returns.
 //
 // Registers of encryptAESNI and decryptAESNI:
@@ -13,7 +13,7 @@
 //	X0…X7    eight blocks; scratch between two batches
 //	X8…X15   their tweaks: register 8+i holds T·x^i
 //	AX       lanes of the round keys: the whitening and, of AES-256, rounds 1…4
-//	BX       AX + 32·(rounds-10): from here on AES-128 and AES-256 are alike
+//	BX       AX + width·(rounds-10): from here on AES-128 and AES-256 are alike
 //	CX       batches (of 128 bytes) left of this data unit
 //	DX       batches left after this data unit
 //	SI, DI   source, destination
@@ -26,13 +26,14 @@ DATA xpoly<>+0(SB)/8, $0x87
 DATA xpoly<>+8(SB)/8, $0
 GLOBL xpoly<>(SB), RODATA|NOPTR, $16
 
-// KEYS loads the arguments that all functions have, and points BX.
-#define KEYS(t) \
+// KEYS loads the arguments that all functions have, and points BX. Round keys are
+// 1<<width bytes apart.
+#define KEYS(t, width) \
 	MOVQ keys+0(FP), AX; \
 	MOVQ rounds+8(FP), R10; \
 	MOVQ t+16(FP), R8; \
 	LEAQ -10(R10), BX; \
-	SHLQ $5, BX; \
+	SHLQ $width, BX; \
 	ADDQ AX, BX
 
 // UNIT takes this data unit's batches off what is left: CX, or fewer.
@@ -102,24 +103,25 @@ GLOBL xpoly<>(SB), RODATA|NOPTR, $16
 // ONE does so with one block.
 #define ONE(op, key) op key, X0
 
-// FOUR are rounds 1…4 of AES-256, TEN the last ten of either.
-#define FOUR(blocks, op) \
-	blocks(op, 32(AX)); \
-	blocks(op, 64(AX)); \
-	blocks(op, 96(AX)); \
-	blocks(op, 128(AX))
+// FOUR are rounds 1…4 of AES-256, TEN the last ten of either; w bytes from round
+// key to round key.
+#define FOUR(blocks, w, op) \
+	blocks(op, (1*w)(AX)); \
+	blocks(op, (2*w)(AX)); \
+	blocks(op, (3*w)(AX)); \
+	blocks(op, (4*w)(AX))
 
-#define TEN(blocks, op, oplast) \
-	blocks(op, 32(BX)); \
-	blocks(op, 64(BX)); \
-	blocks(op, 96(BX)); \
-	blocks(op, 128(BX)); \
-	blocks(op, 160(BX)); \
-	blocks(op, 192(BX)); \
-	blocks(op, 224(BX)); \
-	blocks(op, 256(BX)); \
-	blocks(op, 288(BX)); \
-	blocks(oplast, 320(BX))
+#define TEN(blocks, w, op, oplast) \
+	blocks(op, (1*w)(BX)); \
+	blocks(op, (2*w)(BX)); \
+	blocks(op, (3*w)(BX)); \
+	blocks(op, (4*w)(BX)); \
+	blocks(op, (5*w)(BX)); \
+	blocks(op, (6*w)(BX)); \
+	blocks(op, (7*w)(BX)); \
+	blocks(op, (8*w)(BX)); \
+	blocks(op, (9*w)(BX)); \
+	blocks(oplast, (10*w)(BX))
 
 // PUT adds the tweak and writes a block of output.
 #define PUT(i, data, tweak) \
@@ -177,7 +179,7 @@ GLOBL xpoly<>(SB), RODATA|NOPTR, $16
 // func encryptAESNI(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)
 TEXT ·encryptAESNI(SB), NOSPLIT, $0-64
 	// 1. Arguments.
-	KEYS(ts)
+	KEYS(ts, 6)
 	MOVQ dst+24(FP), DI
 	MOVQ src+32(FP), SI
 	MOVQ first+40(FP), CX
@@ -197,10 +199,10 @@ batch:
 	EACH(PXOR, 0(AX))
 	CMPQ R10, $10
 	JE   ten
-	FOUR(EACH, AESENC)
+	FOUR(EACH, 64, AESENC)
 
 ten:
-	TEN(EACH, AESENC, AESENCLAST)
+	TEN(EACH, 64, AESENC, AESENCLAST)
 	DECQ CX
 	JZ   last
 
@@ -229,7 +231,7 @@ done:
 // func decryptAESNI(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)
 TEXT ·decryptAESNI(SB), NOSPLIT, $0-64
 	// 1. Arguments.
-	KEYS(ts)
+	KEYS(ts, 6)
 	MOVQ dst+24(FP), DI
 	MOVQ src+32(FP), SI
 	MOVQ first+40(FP), CX
@@ -249,10 +251,10 @@ batch:
 	EACH(PXOR, 0(AX))
 	CMPQ R10, $10
 	JE   ten
-	FOUR(EACH, AESDEC)
+	FOUR(EACH, 64, AESDEC)
 
 ten:
-	TEN(EACH, AESDEC, AESDECLAST)
+	TEN(EACH, 64, AESDEC, AESDECLAST)
 	DECQ CX
 	JZ   last
 
@@ -280,7 +282,7 @@ done:
 
 // func encryptBlockAESNI(keys *lane, rounds int, t *tweak, dst, src *byte)
 TEXT ·encryptBlockAESNI(SB), NOSPLIT, $0-40
-	KEYS(t)
+	KEYS(t, 6)
 	MOVQ  dst+24(FP), DI
 	MOVQ  src+32(FP), SI
 	MOVOU (R8), X1
@@ -288,10 +290,10 @@ TEXT ·encryptBlockAESNI(SB), NOSPLIT, $0-40
 	PXOR  (AX), X0
 	CMPQ  R10, $10
 	JE    ten
-	FOUR(ONE, AESENC)
+	FOUR(ONE, 64, AESENC)
 
 ten:
-	TEN(ONE, AESENC, AESENCLAST)
+	TEN(ONE, 64, AESENC, AESENCLAST)
 	PUT(0, X0, X1)
 	DOUBLE(X1, X2, X3, X4)
 	MOVOU X2, (R8)
@@ -300,7 +302,7 @@ ten:
 
 // func decryptBlockAESNI(keys *lane, rounds int, t *tweak, dst, src *byte)
 TEXT ·decryptBlockAESNI(SB), NOSPLIT, $0-40
-	KEYS(t)
+	KEYS(t, 6)
 	MOVQ  dst+24(FP), DI
 	MOVQ  src+32(FP), SI
 	MOVOU (R8), X1
@@ -308,21 +310,21 @@ TEXT ·decryptBlockAESNI(SB), NOSPLIT, $0-40
 	PXOR  (AX), X0
 	CMPQ  R10, $10
 	JE    ten
-	FOUR(ONE, AESDEC)
+	FOUR(ONE, 64, AESDEC)
 
 ten:
-	TEN(ONE, AESDEC, AESDECLAST)
+	TEN(ONE, 64, AESDEC, AESDECLAST)
 	PUT(0, X0, X1)
 	DOUBLE(X1, X2, X3, X4)
 	MOVOU X2, (R8)
 	CLEAR
 	RET
 
-// func tweaksAESNI(keys *lane, rounds int, ts *[tweakBatch]tweak, n int)
+// func tweaksAESNI(keys *roundKey, rounds int, ts *[tweakBatch]tweak, n int)
 //
 // Eight at a time: CX counts, the rest is as above.
 TEXT ·tweaksAESNI(SB), NOSPLIT, $0-32
-	KEYS(ts)
+	KEYS(ts, 4)
 	MOVQ n+24(FP), CX
 
 eight:
@@ -337,10 +339,10 @@ eight:
 	EACH(PXOR, 0(AX))
 	CMPQ  R10, $10
 	JE    ten
-	FOUR(EACH, AESENC)
+	FOUR(EACH, 16, AESENC)
 
 ten:
-	TEN(EACH, AESENC, AESENCLAST)
+	TEN(EACH, 16, AESENC, AESENCLAST)
 	MOVOU X0, 0(R8)
 	MOVOU X1, 16(R8)
 	MOVOU X2, 32(R8)

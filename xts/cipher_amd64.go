@@ -23,16 +23,13 @@ const (
 var _ [maxCall - tweakBatch*4096]byte
 
 //go:noescape
-func tweaksVAES(keys *lane, rounds int, ts *[tweakBatch]tweak, n int)
-
-//go:noescape
 func encryptVAES(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)
 
 //go:noescape
 func decryptVAES(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)
 
 //go:noescape
-func tweaksAESNI(keys *lane, rounds int, ts *[tweakBatch]tweak, n int)
+func tweaksAESNI(keys *roundKey, rounds int, ts *[tweakBatch]tweak, n int)
 
 //go:noescape
 func encryptAESNI(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)
@@ -49,16 +46,13 @@ func encryptBlockAESNI(keys *lane, rounds int, t *tweak, dst, src *byte)
 func decryptBlockAESNI(keys *lane, rounds int, t *tweak, dst, src *byte)
 
 // encryptTweaks encrypts the first n of ts under key 2; it may do so with more of
-// them.
+// them. Eight in flight are enough in every tier.
 func (s *schedule) encryptTweaks(ts *[tweakBatch]tweak, n int) {
-	switch inUse() {
-	case tierVAES:
-		tweaksVAES(&s.tweak[0], int(s.rounds), ts, n)
-	case tierAESNI:
-		tweaksAESNI(&s.tweak[0], int(s.rounds), ts, n)
-	default:
+	if inUse() == tierGeneric {
 		s.encryptTweaksGeneric(ts, n)
+		return
 	}
+	tweaksAESNI(&s.tweak[0], int(s.rounds), ts, n)
 }
 
 // blocks runs whole blocks of several data units, see blocksGeneric. Several

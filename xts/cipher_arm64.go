@@ -16,7 +16,7 @@ const (
 var _ [maxCall - tweakBatch*4096]byte
 
 //go:noescape
-func tweaksAES(keys *lane, rounds int, ts *[tweakBatch]tweak, n int)
+func tweaksAES(keys *roundKey, rounds int, ts *[tweakBatch]tweak, n int)
 
 //go:noescape
 func encryptAES(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)

@@ -109,8 +109,8 @@ func TestExpandLeavesNothingOnTheStack(t *testing.T) {
 			}
 		}
 	}
-	add(sched[offEnc:offEnd])
-	for r, k := range view(sched).slicedTweak { // what sliceKey had last
+	add(sched[offTweak:])
+	for r, k := range view(sched).sliced { // what sliceKey had last
 		for b := range k {
 			if r > 0 {
 				k[b] ^= -(subConst >> b & 1)

@@ -10,55 +10,56 @@ import (
 // these offsets (in bytes). It is private to one version of this package and to
 // one machine: numbers are in the machine's byte order, nothing is ever stored.
 //
-// A round key takes a 32-byte lane that holds its 16 bytes twice, so that one
-// load serves two blocks in a 256-bit register, and 16 bytes of it one block in a
-// 128-bit register. AES-128 fills 11 of the 15 lanes, AES-256 all.
+// A round key of key 1 takes a 64-byte lane that holds its 16 bytes four times, so
+// that one memory operand serves four blocks in a 512-bit register, 32 bytes of it
+// two blocks in a 256-bit one, and 16 bytes one block. Key 2 does little work
+// and is there once. AES-128 fills 11 of the 15 lanes, AES-256 all.
 const (
 	// offMagic: uint32, scheduleMagic with layoutVersion.
 	offMagic = 0
 	// offRounds: uint32, 10 (AES-128) or 14 (AES-256); both key halves alike.
 	offRounds = 4
-	// offEnc: key 1, lanes 0…rounds: the round keys of the cipher (FIPS 197
-	// section 5.1), in the order of use.
-	offEnc = 64
+	// offTweak: key 2, round keys 0…rounds of the cipher (FIPS 197 section
+	// 5.1), in the order of use, 16 bytes each.
+	offTweak = 16
+	// offEnc: key 1, lanes 0…rounds: the round keys of the cipher, in the order of
+	// use.
+	offEnc = offTweak + maxRoundKeys*blockSize
 	// offDec: key 1, lanes 0…rounds: the round keys of the equivalent inverse
 	// cipher (FIPS 197 section 5.3.5) in the order of use: lane 0 is the last
 	// encryption round key, lanes 1…rounds-1 went through InvMixColumns (as
 	// AESDEC wants them).
 	offDec = offEnc + maxRoundKeys*laneSize
-	// offTweak: key 2, lanes 0…rounds, as offEnc.
-	offTweak = offDec + maxRoundKeys*laneSize
 	// offSliced: key 1 for the bitsliced cipher, both directions: for each
 	// round key 8 uint64, see slicedKey. 64-byte aligned, one cache line each.
-	offSliced = 1536
-	// offSlicedTweak: key 2, as offSliced.
+	offSliced = offDec + maxRoundKeys*laneSize
+	// offSlicedTweak: key 2, as offSliced. It ends the storage.
 	offSlicedTweak = offSliced + maxRoundKeys*slicedSize
-	// offEnd: the rest is zero.
-	offEnd = offSlicedTweak + maxRoundKeys*slicedSize
 
 	maxRoundKeys  = 15
-	laneSize      = 32
+	laneSize      = 64
 	slicedSize    = 64
 	scheduleAlign = 64
 
 	scheduleMagic = 0x58545300 // "XTS", then the version
-	layoutVersion = 1
+	layoutVersion = 2
 )
 
-// A lane is a round key, twice.
+// A lane is a round key, four times.
 type lane = [laneSize]byte
+
+// A roundKey is one, once.
+type roundKey = [blockSize]byte
 
 // schedule is the same layout for Go code.
 type schedule struct {
 	magic, rounds uint32
-	_             [offEnc - 8]byte
+	_             [offTweak - 8]byte
+	tweak         [maxRoundKeys]roundKey
 	enc           [maxRoundKeys]lane
 	dec           [maxRoundKeys]lane
-	tweak         [maxRoundKeys]lane
-	_             [offSliced - offTweak - maxRoundKeys*laneSize]byte
 	sliced        slicedKeys
 	slicedTweak   slicedKeys
-	_             [ScheduleSize - offEnd]byte
 }
 
 // Compiles only if the view covers the storage exactly.
@@ -123,11 +124,14 @@ func Expand(dst, key []byte) error {
 //go:noinline
 func expand(s *schedule, key1, key2 []byte) {
 	rounds := len(key1)/4 + 6
+	expandKey(s.dec[:rounds+1], key2) // for the time being
+	sliceKey(s.slicedTweak[:rounds+1], s.dec[:rounds+1])
+	for i := range rounds + 1 {
+		copy(s.tweak[i][:], s.dec[i][:])
+	}
 	expandKey(s.enc[:rounds+1], key1)
-	expandKey(s.tweak[:rounds+1], key2)
 	invertKey(s.dec[:rounds+1], s.enc[:rounds+1])
 	sliceKey(s.sliced[:rounds+1], s.enc[:rounds+1])
-	sliceKey(s.slicedTweak[:rounds+1], s.tweak[:rounds+1])
 	s.rounds = uint32(rounds)
 	s.magic = scheduleMagic | layoutVersion // last: half a schedule is none
 }
@@ -164,7 +168,9 @@ func expandKey(lanes []lane, key []byte) {
 		binary.LittleEndian.PutUint32(word(i), w)
 	}
 	for i := range lanes {
-		copy(lanes[i][16:], lanes[i][:16])
+		for c := blockSize; c < laneSize; c += blockSize {
+			copy(lanes[i][c:], lanes[i][:blockSize])
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ func TestLayout(t *testing.T) {
 		{"rounds", unsafe.Offsetof(s.rounds), offRounds, 4},
 		{"enc", unsafe.Offsetof(s.enc), offEnc, laneSize},
 		{"dec", unsafe.Offsetof(s.dec), offDec, laneSize},
-		{"tweak", unsafe.Offsetof(s.tweak), offTweak, laneSize},
+		{"tweak", unsafe.Offsetof(s.tweak), offTweak, blockSize},
 		{"sliced", unsafe.Offsetof(s.sliced), offSliced, slicedSize},
 		{"slicedTweak", unsafe.Offsetof(s.slicedTweak), offSlicedTweak, slicedSize},
 	} {
@@ -45,7 +45,7 @@ func TestExpandFIPS197(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := view(sched)
-			for _, half := range [][]byte{s.enc[s.rounds][:16], s.enc[s.rounds][16:], s.dec[0][:16], s.dec[0][16:]} {
+			for _, half := range [][]byte{s.enc[s.rounds][:16], s.enc[s.rounds][48:], s.dec[0][:16], s.dec[0][48:]} {
 				if !bytes.Equal(half, unhex(t, v.last)) {
 					t.Errorf("last round key %x, want %s", half, v.last)
 				}
@@ -84,20 +84,34 @@ func TestRoundKeysActLikeCryptoAES(t *testing.T) {
 			t.Fatalf("key 1, decryption lanes: %x, want %x", got, want)
 		}
 		key2.Encrypt(want[:], in[:])
-		if got := plainEncrypt(s.tweak[:s.rounds+1], in, sbox); got != want {
+		if got := plainEncrypt(widen(s.tweak[:s.rounds+1]), in, sbox); got != want {
 			t.Fatalf("key 2: %x, want %x", got, want)
 		}
-		for _, lanes := range [][maxRoundKeys]lane{s.enc, s.dec, s.tweak} {
+		for _, lanes := range [][maxRoundKeys]lane{s.enc, s.dec} {
 			for j, l := range lanes {
-				if [16]byte(l[:16]) != [16]byte(l[16:]) {
-					t.Fatalf("lane %d: two different halves", j)
+				if !bytes.Equal(l[:], bytes.Repeat(l[:16], 4)) {
+					t.Fatalf("lane %d is not one round key four times", j)
 				}
 				if j > int(s.rounds) && l != (lane{}) {
 					t.Fatalf("lane %d of an unused round is written", j)
 				}
 			}
 		}
+		for j, k := range s.tweak[s.rounds+1:] {
+			if k != (roundKey{}) {
+				t.Fatalf("key 2, unused round %d is written", int(s.rounds)+1+j)
+			}
+		}
 	}
+}
+
+// widen puts round keys into lanes.
+func widen(keys []roundKey) []lane {
+	lanes := make([]lane, len(keys))
+	for i, k := range keys {
+		copy(lanes[i][:], k[:])
+	}
+	return lanes
 }
 
 // sboxes makes S-box and inverse from their definition, FIPS 197 section 5.1.1.

@@ -5,7 +5,7 @@
 // The tier "vaes": AVX2 with VAES and VPCLMULQDQ, sixteen blocks in flight.
 //
 // Round keys are never in a register: the whitening and every round read their
-// lane (32 bytes, the round key twice) as a memory operand. So what the frame of a
+// lane (half of it: the round key twice) as a memory operand. So what the frame of a
 // signal can hold of these functions is data and tweaks. They have no stack
 // frame, spill nothing, and clear all vector registers before they return.
 //
@@ -14,7 +14,7 @@
 //	Y0…Y7    sixteen blocks, two a register; scratch between two batches
 //	Y8…Y15   their tweaks: register 8+i holds T·x^2i and T·x^(2i+1)
 //	AX       lanes of the round keys: the whitening and, of AES-256, rounds 1…4
-//	BX       AX + 32·(rounds-10): from here on AES-128 and AES-256 are alike
+//	BX       AX + 64·(rounds-10): from here on AES-128 and AES-256 are alike
 //	CX       batches (of 256 bytes) left of this data unit
 //	DX       batches left after this data unit
 //	SI, DI   source, destination
@@ -78,7 +78,7 @@ GLOBL right<>(SB), RODATA|NOPTR, $0x80
 	MOVQ per+48(FP), R9; \
 	MOVQ total+56(FP), DX; \
 	LEAQ -10(R10), BX; \
-	SHLQ $5, BX; \
+	SHLQ $6, BX; \
 	ADDQ AX, BX
 
 // UNIT takes this data unit's batches off what is left: CX, or fewer.
@@ -141,22 +141,22 @@ GLOBL right<>(SB), RODATA|NOPTR, $0x80
 
 // FOUR are rounds 1…4 of AES-256, TEN the last ten of either.
 #define FOUR(op) \
-	EACH(op, 32(AX)); \
 	EACH(op, 64(AX)); \
-	EACH(op, 96(AX)); \
-	EACH(op, 128(AX))
+	EACH(op, 128(AX)); \
+	EACH(op, 192(AX)); \
+	EACH(op, 256(AX))
 
 #define TEN(op, oplast) \
-	EACH(op, 32(BX)); \
 	EACH(op, 64(BX)); \
-	EACH(op, 96(BX)); \
 	EACH(op, 128(BX)); \
-	EACH(op, 160(BX)); \
 	EACH(op, 192(BX)); \
-	EACH(op, 224(BX)); \
 	EACH(op, 256(BX)); \
-	EACH(op, 288(BX)); \
-	EACH(oplast, 320(BX))
+	EACH(op, 320(BX)); \
+	EACH(op, 384(BX)); \
+	EACH(op, 448(BX)); \
+	EACH(op, 512(BX)); \
+	EACH(op, 576(BX)); \
+	EACH(oplast, 640(BX))
 
 // STORE adds the tweaks and writes two blocks of output.
 #define STORE(i, data, tweaks) \
@@ -284,80 +284,5 @@ last:
 done:
 	BYTES(2, 14, Y8, Y8, Y0)
 	VMOVDQU X8, (R8)
-	VZEROALL
-	RET
-
-// HALF is a round of eight tweaks.
-#define HALF(op, key) \
-	op key, Y0, Y0; \
-	op key, Y1, Y1; \
-	op key, Y2, Y2; \
-	op key, Y3, Y3
-
-#define HALFTEN(base) \
-	HALF(VAESENC, 32(base)); \
-	HALF(VAESENC, 64(base)); \
-	HALF(VAESENC, 96(base)); \
-	HALF(VAESENC, 128(base)); \
-	HALF(VAESENC, 160(base)); \
-	HALF(VAESENC, 192(base)); \
-	HALF(VAESENC, 224(base)); \
-	HALF(VAESENC, 256(base)); \
-	HALF(VAESENC, 288(base)); \
-	HALF(VAESENCLAST, 320(base))
-
-// func tweaksVAES(keys *lane, rounds int, ts *[tweakBatch]tweak, n int)
-//
-// Eight at a time, or all sixteen. AX, BX, R8, R10 and Y0…Y7 are as above.
-TEXT ·tweaksVAES(SB), NOSPLIT, $0-32
-	MOVQ keys+0(FP), AX
-	MOVQ rounds+8(FP), R10
-	MOVQ ts+16(FP), R8
-	MOVQ n+24(FP), CX
-	LEAQ -10(R10), BX
-	SHLQ $5, BX
-	ADDQ AX, BX
-
-	VMOVDQU 0(R8), Y0
-	VMOVDQU 32(R8), Y1
-	VMOVDQU 64(R8), Y2
-	VMOVDQU 96(R8), Y3
-	CMPQ    CX, $8
-	JHI     sixteen
-
-	HALF(VPXOR, 0(AX))
-	CMPQ R10, $10
-	JE   halften
-	HALF(VAESENC, 32(AX))
-	HALF(VAESENC, 64(AX))
-	HALF(VAESENC, 96(AX))
-	HALF(VAESENC, 128(AX))
-
-halften:
-	HALFTEN(BX)
-	JMP done
-
-sixteen:
-	VMOVDQU 128(R8), Y4
-	VMOVDQU 160(R8), Y5
-	VMOVDQU 192(R8), Y6
-	VMOVDQU 224(R8), Y7
-	EACH(VPXOR, 0(AX))
-	CMPQ R10, $10
-	JE   ten
-	FOUR(VAESENC)
-
-ten:
-	TEN(VAESENC, VAESENCLAST)
-	VMOVDQU Y4, 128(R8)
-	VMOVDQU Y5, 160(R8)
-	VMOVDQU Y6, 192(R8)
-	VMOVDQU Y7, 224(R8)
-
-done:
-	VMOVDQU Y0, 0(R8)
-	VMOVDQU Y1, 32(R8)
-	VMOVDQU Y2, 64(R8)
-	VMOVDQU Y3, 96(R8)
 	VZEROALL
 	RET
