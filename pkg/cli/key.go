@@ -2,9 +2,7 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -127,7 +125,7 @@ func newKeyShow(a *App) *cobra.Command {
 		Use:               "show NAME|ID",
 		Short:             "Show a key",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completeKeys(a),
+		ValidArgsFunction: completeOneKey(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withKMS(cmd, a, func(ctx context.Context, c *dew.Client) error {
 				d, err := c.ShowKey(ctx, a.Project, args[0])
@@ -145,7 +143,7 @@ func newKeyEnable(a *App) *cobra.Command {
 		Use:               "enable NAME|ID",
 		Short:             "Enable a disabled key: its disks can be attached again",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completeKeys(a),
+		ValidArgsFunction: completeOneKey(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withKMS(cmd, a, func(ctx context.Context, c *dew.Client) error {
 				if _, err := c.EnableKey(ctx, a.Project, args[0]); err != nil {
@@ -168,7 +166,7 @@ with the data key in memory, which is not guaranteed for ever; once detached, th
 stay so. A default key (evs/default) cannot be disabled.`,
 		Example:           "  sealdisk key disable payroll --yes",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completeKeys(a),
+		ValidArgsFunction: completeOneKey(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withKMS(cmd, a, func(ctx context.Context, c *dew.Client) error {
 				d, err := c.ShowKey(ctx, a.Project, args[0])
@@ -196,60 +194,33 @@ stay so. A default key (evs/default) cannot be disabled.`,
 
 // completeKeys offers the names of the project's keys.
 func completeKeys(a *App) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		var names []string
-		if len(args) == 0 {
-			ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
-			defer cancel()
-			c := dew.NewClient(a.Socket("kms.sock"))
-			defer c.Close()
-			keys, err := c.ListKeys(ctx, a.Project)
-			if err != nil {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			for _, k := range keys {
-				names = append(names, k.KeyAlias)
-			}
+	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if err := a.resolve(os.Getenv); err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
+		defer cancel()
+		c := dew.NewClient(a.Socket("kms.sock"))
+		defer c.Close()
+		keys, err := c.ListKeys(ctx, a.Project)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		names := make([]string, len(keys))
+		for i, k := range keys {
+			names[i] = k.KeyAlias
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
-// kmsFailure turns an error of the KMS into one for users, in this one place.
-func kmsFailure(err error) error {
-	var shown *api.Error
-	if err == nil || errors.As(err, &shown) {
-		return err
+// completeOneKey is completeKeys for a command that takes one.
+func completeOneKey(a *App) cobra.CompletionFunc {
+	names := completeKeys(a)
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return names(cmd, args, prefix)
 	}
-	e := &api.Error{Message: err.Error(), Err: err}
-	var answer *dew.Error
-	if errors.As(err, &answer) {
-		e.Code, e.Message = answer.Code, answer.Msg
-	}
-	if e.Message == "" {
-		e.Message = err.Error()
-	}
-	switch {
-	case errors.Is(err, kms.ErrNotFound):
-		e.Class, e.Hint = api.ClassNotFound, "see: sealdisk key list"
-	case errors.Is(err, kms.ErrDisabled), errors.Is(err, kms.ErrPendingDeletion), errors.Is(err, kms.ErrFrozen):
-		e.Class = api.ClassKeyUnusable
-	case errors.Is(err, kms.ErrNoAgency):
-		e.Class, e.Hint = api.ClassDenied, "a Security Administrator can grant it: sealdisk agency grant"
-	case errors.Is(err, kms.ErrDenied):
-		e.Class, e.Hint = api.ClassDenied, "ask an administrator: root, or the user that runs the KMS"
-	case errors.Is(err, kms.ErrThrottled), errors.Is(err, kms.ErrUnavailable):
-		e.Class, e.Hint = api.ClassKMSUnreachable, "is the daemon running? start it with: sealdisk serve"
-	case e.Code == api.CodeKMSAliasTaken, e.Code == api.CodeKMSDefaultKey, e.Code == api.CodeKMSNotDisabled, e.Code == api.CodeKMSNotEnabled:
-		e.Class = api.ClassConflict
-	case e.Code == api.CodeKMSQuota:
-		e.Class = api.ClassNoSpace
-	case answer != nil && answer.Status == http.StatusBadRequest:
-		e.Class = api.ClassUsage
-	case errors.Is(err, context.Canceled):
-		e.Class, e.Message = api.ClassInternal, "interrupted"
-	default:
-		e.Class, e.Message = api.ClassInternal, fmt.Sprintf("the KMS: %v", err)
-	}
-	return e
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"sealdisk/pkg/kms/keystore"
@@ -35,10 +36,10 @@ func (p *passphraseFlags) read(a *App, prompt string, confirm bool) (*secmem.Buf
 	case p.file != "":
 		return keystore.ReadPassphraseFile(p.file)
 	case p.fd >= 0:
-		f := os.NewFile(uintptr(p.fd), "passphrase")
-		if f == nil {
+		if _, err := unix.FcntlInt(uintptr(p.fd), unix.F_GETFD, 0); err != nil {
 			return nil, usagef("", "there is no file descriptor %d", p.fd)
 		}
+		f := os.NewFile(uintptr(p.fd), "passphrase")
 		defer f.Close()
 		return keystore.ReadPassphrase(f)
 	}

@@ -90,7 +90,7 @@ the disk is detached.`,
 			if err := a.resolve(os.Getenv); err != nil {
 				return err
 			}
-			if err := cmd.ValidateRequiredFlags(); err != nil {
+			if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
 				return err // a usage error, like other wrong flags
 			}
 			a.running = true
