@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -267,6 +268,41 @@ func TestHardenProcess(t *testing.T) {
 	run(t, child("harden"))
 	needRoot(t)
 	run(t, child("lockall"))
+}
+
+// A hardened process leaves no core even where it may raise its limit again; an
+// ordinary one does, so the test would see it.
+func TestNoCore(t *testing.T) {
+	needRoot(t)
+	for role, want := range map[string]bool{"die-hardened": false, "die": true} {
+		cmd := child(role)
+		cmd.Dir = t.TempDir()
+		out, _ := cmd.CombinedOutput()
+		if !strings.Contains(string(out), "on purpose") {
+			t.Fatalf("%s did not die as it should: %s", role, out)
+		}
+		if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); ws.CoreDump() != want {
+			t.Errorf("%s: status %#x, core dumped: %v, want %v", role, ws, ws.CoreDump(), want)
+		}
+	}
+}
+
+func init() {
+	roles["die"] = func() error {
+		lim := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+		// A hard limit of 0 may stay even for root, without CAP_SYS_RESOURCE.
+		if err := unix.Setrlimit(unix.RLIMIT_CORE, &lim); err != nil && !errors.Is(err, unix.EPERM) {
+			return err
+		}
+		debug.SetTraceback("crash")
+		panic("on purpose")
+	}
+	roles["die-hardened"] = func() error {
+		if err := HardenProcess(); err != nil {
+			return err
+		}
+		return roles["die"]()
+	}
 }
 
 // A process of the same user can't read a hardened one.
