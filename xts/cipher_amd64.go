@@ -12,8 +12,9 @@ package xts
 // last unit becomes the tweak of the block after the last.
 
 const (
-	batchVAES  = 16 * blockSize
-	batchAESNI = 8 * blockSize
+	batchVAES512 = GranuleSize
+	batchVAES    = 16 * blockSize
+	batchAESNI   = 8 * blockSize
 	// maxCall bounds, in bytes, one call of assembly: the runtime can't stop a
 	// goroutine within, so this is what a collection waits for.
 	maxCall = 128 << 10
@@ -21,6 +22,12 @@ const (
 
 // Compiles only if the sectors whose tweaks are encrypted together make one call.
 var _ [maxCall - tweakBatch*4096]byte
+
+//go:noescape
+func encryptVAES512(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)
+
+//go:noescape
+func decryptVAES512(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)
 
 //go:noescape
 func encryptVAES(keys *lane, rounds int, ts *tweak, dst, src *byte, first, per, total int)
@@ -56,7 +63,8 @@ func (s *schedule) encryptTweaks(ts *[tweakBatch]tweak, n int) {
 }
 
 // blocks runs whole blocks of several data units, see blocksGeneric. Several
-// units come in whole granules, and in no more than maxCall bytes.
+// units come in whole granules, and in no more than maxCall bytes: the first loop
+// takes them all. What a wider kernel leaves of one unit goes to the narrower.
 func (s *schedule) blocks(dst, src []byte, ts []tweak, first, per int, dir direction) {
 	use := inUse()
 	if use == tierGeneric {
@@ -64,8 +72,17 @@ func (s *schedule) blocks(dst, src []byte, ts []tweak, first, per int, dir direc
 		return
 	}
 	t, rounds := &ts[0], int(s.rounds)
-	for use == tierVAES && len(src) >= batchVAES {
-		n := min(len(src)/batchVAES, maxCall/batchVAES)
+	for use == tierVAES512 && len(src) >= batchVAES512 {
+		n := min(len(src), maxCall) / batchVAES512
+		if dir == encrypt {
+			encryptVAES512(&s.enc[0], rounds, t, &dst[0], &src[0], first/batchVAES512, per/batchVAES512, n)
+		} else {
+			decryptVAES512(&s.dec[0], rounds, t, &dst[0], &src[0], first/batchVAES512, per/batchVAES512, n)
+		}
+		dst, src = dst[n*batchVAES512:], src[n*batchVAES512:]
+	}
+	for use != tierAESNI && len(src) >= batchVAES {
+		n := min(len(src), maxCall) / batchVAES
 		if dir == encrypt {
 			encryptVAES(&s.enc[0], rounds, t, &dst[0], &src[0], first/batchVAES, per/batchVAES, n)
 		} else {
@@ -74,7 +91,7 @@ func (s *schedule) blocks(dst, src []byte, ts []tweak, first, per int, dir direc
 		dst, src = dst[n*batchVAES:], src[n*batchVAES:]
 	}
 	for len(src) >= batchAESNI {
-		n := min(len(src)/batchAESNI, maxCall/batchAESNI)
+		n := min(len(src), maxCall) / batchAESNI
 		if dir == encrypt {
 			encryptAESNI(&s.enc[0], rounds, t, &dst[0], &src[0], first/batchAESNI, per/batchAESNI, n)
 		} else {

@@ -21,9 +21,9 @@ func detect() []tier {
 		// Leaf 1, ECX.
 		pclmulqdq, ssse3, aes, osxsave, avx = 1 << 1, 1 << 9, 1 << 25, 1 << 27, 1 << 28
 		// Leaf 7, EBX; leaf 7, ECX; XCR0.
-		avx2             = 1 << 5
-		vaes, vpclmulqdq = 1 << 9, 1 << 10
-		xmm, ymm         = 1 << 1, 1 << 2
+		avx2, avx512f, avx512bw = 1 << 5, 1 << 16, 1 << 30
+		vaes, vpclmulqdq        = 1 << 9, 1 << 10
+		xmm, ymm, zmm           = 1 << 1, 1 << 2, 7 << 5
 	)
 	has := func(reg, bits uint32) bool { return reg&bits == bits }
 
@@ -38,8 +38,12 @@ func detect() []tier {
 		return tiers
 	}
 	_, b7, c7, _ := cpuid(7, 0)
-	if has(b7, avx2) && has(c7, vaes|vpclmulqdq) {
-		tiers = append([]tier{tierVAES}, tiers...)
+	if !has(b7, avx2) || !has(c7, vaes|vpclmulqdq) {
+		return tiers
+	}
+	tiers = append([]tier{tierVAES}, tiers...)
+	if has(b7, avx512f|avx512bw) && has(xgetbv(), xmm|ymm|zmm) {
+		tiers = append([]tier{tierVAES512}, tiers...)
 	}
 	return tiers
 }

@@ -14,10 +14,11 @@ const (
 	tierGeneric tier = iota // pure Go, everywhere
 	tierAESNI               // amd64: SSE, AES-NI and PCLMULQDQ
 	tierVAES                // amd64: AVX2, VAES and VPCLMULQDQ
+	tierVAES512             // amd64: the same with AVX-512
 	tierAES                 // arm64: the AES extension
 )
 
-func (t tier) String() string { return [...]string{"generic", "aesni", "vaes", "aes"}[t] }
+func (t tier) String() string { return [...]string{"generic", "aesni", "vaes", "vaes512", "aes"}[t] }
 
 // active is the index in tiers of the tier in use; 0 is the best.
 var active atomic.Int32
@@ -26,7 +27,7 @@ var active atomic.Int32
 func inUse() tier { return tiers[active.Load()] }
 
 // Tiers lists the implementations that this build and this CPU have, the best
-// first: "vaes" and "aesni" on amd64, "aes" on arm64, and always "generic",
+// first: "vaes512", "vaes" and "aesni" on amd64, "aes" on arm64, and always "generic",
 // which is pure Go. All give the same bytes.
 func Tiers() []string {
 	names := make([]string, len(tiers))

@@ -22,52 +22,7 @@
 //	R9       batches of a whole data unit
 //	R10      rounds
 
-// The polynomial of IEEE 1619's field without x^128, in the low half of each lane.
-DATA poly<>+0x00(SB)/8, $0x87
-DATA poly<>+0x08(SB)/8, $0
-DATA poly<>+0x10(SB)/8, $0x87
-DATA poly<>+0x18(SB)/8, $0
-GLOBL poly<>(SB), RODATA|NOPTR, $32
-
-// For i = 0…3, by how much the two lanes move to become T·x^2i and T·x^(2i+1):
-// to the left, and what is lost thereby to the right (a count of 64 gives zero).
-DATA left<>+0x00(SB)/8, $0
-DATA left<>+0x08(SB)/8, $0
-DATA left<>+0x10(SB)/8, $1
-DATA left<>+0x18(SB)/8, $1
-DATA left<>+0x20(SB)/8, $2
-DATA left<>+0x28(SB)/8, $2
-DATA left<>+0x30(SB)/8, $3
-DATA left<>+0x38(SB)/8, $3
-DATA left<>+0x40(SB)/8, $4
-DATA left<>+0x48(SB)/8, $4
-DATA left<>+0x50(SB)/8, $5
-DATA left<>+0x58(SB)/8, $5
-DATA left<>+0x60(SB)/8, $6
-DATA left<>+0x68(SB)/8, $6
-DATA left<>+0x70(SB)/8, $7
-DATA left<>+0x78(SB)/8, $7
-GLOBL left<>(SB), RODATA|NOPTR, $0x80
-
-DATA right<>+0x00(SB)/8, $64
-DATA right<>+0x08(SB)/8, $64
-DATA right<>+0x10(SB)/8, $63
-DATA right<>+0x18(SB)/8, $63
-DATA right<>+0x20(SB)/8, $62
-DATA right<>+0x28(SB)/8, $62
-DATA right<>+0x30(SB)/8, $61
-DATA right<>+0x38(SB)/8, $61
-DATA right<>+0x40(SB)/8, $60
-DATA right<>+0x48(SB)/8, $60
-DATA right<>+0x50(SB)/8, $59
-DATA right<>+0x58(SB)/8, $59
-DATA right<>+0x60(SB)/8, $58
-DATA right<>+0x68(SB)/8, $58
-DATA right<>+0x70(SB)/8, $57
-DATA right<>+0x78(SB)/8, $57
-GLOBL right<>(SB), RODATA|NOPTR, $0x80
-
-// ARGS loads the arguments and points BX.
+// ARGS loads the arguments and points BX. (field_amd64.s has the constants below.)
 #define ARGS \
 	MOVQ keys+0(FP), AX; \
 	MOVQ rounds+8(FP), R10; \
@@ -87,21 +42,21 @@ GLOBL right<>(SB), RODATA|NOPTR, $0x80
 	CMOVQHI DX, CX; \
 	SUBQ    CX, DX
 
-// SPREAD makes out of T (in both lanes of Y15) its multiples at offset i of
-// left<> and right<>. What leaves the low half of a lane enters its high half,
+// SPREAD makes out of T (in both lanes of Y15) its multiples by x^k and
+// x^(k+1), with i = 16k. What leaves the low half of a lane enters its high half,
 // what leaves the high half comes back times the polynomial.
 #define SPREAD(i, out, tmp, carry) \
-	VPSRLVQ    right<>+i(SB), Y15, tmp; \
-	VPSLLVQ    left<>+i(SB), Y15, out; \
+	VPSRLVQ    ·right+i(SB), Y15, tmp; \
+	VPSLLVQ    ·left+i(SB), Y15, out; \
 	VPSLLDQ    $8, tmp, carry; \
-	VPCLMULQDQ $0x01, poly<>(SB), tmp, tmp; \
+	VPCLMULQDQ $0x01, ·poly(SB), tmp, tmp; \
 	VPXOR      carry, out, out; \
 	VPXOR      tmp, out, out
 
 // BYTES is out = in·x^8n; drop = 16-n. out may be in.
 #define BYTES(n, drop, in, out, tmp) \
 	VPSRLDQ    $drop, in, tmp; \
-	VPCLMULQDQ $0x00, poly<>(SB), tmp, tmp; \
+	VPCLMULQDQ $0x00, ·poly(SB), tmp, tmp; \
 	VPSLLDQ    $n, in, out; \
 	VPXOR      tmp, out, out
 

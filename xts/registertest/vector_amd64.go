@@ -9,3 +9,8 @@ func XMM(to *[16][16]byte)
 //
 //go:noescape
 func YMM(to *[16][32]byte)
+
+// ZMM copies Z0…Z31, on a CPU with AVX-512.
+//
+//go:noescape
+func ZMM(to *[32][64]byte)
