@@ -9,9 +9,13 @@ import (
 	"sync/atomic"
 )
 
-// ErrDetaching is returned to whoever wants to use an export whose gate is
-// closed.
-var ErrDetaching = errors.New("disk is being detached")
+var (
+	// ErrDetaching is returned to whoever wants to use an export whose gate is
+	// closed.
+	ErrDetaching = errors.New("disk is being detached")
+	// ErrReopened is returned by Gate.Close when the gate was opened again before all had left.
+	ErrReopened = errors.New("the disk was put to use again")
+)
 
 // gateClosed is the bit of Gate.active that says so.
 const gateClosed = 1 << 62
@@ -37,14 +41,19 @@ func (g *Gate) Connections() int {
 	return len(g.conns)
 }
 
-// Open lets connections and requests in again.
-func (g *Gate) Open() { g.active.And(^gateClosed) }
+// Open lets connections and requests in again. A Close under way gives up.
+func (g *Gate) Open() {
+	g.active.And(^gateClosed)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tellLocked()
+}
 
 // Close refuses new connections, answers new requests with ESHUTDOWN, waits for
 // those under way, sends their replies and closes the connections. It returns nil once no
 // connection is left: then nobody uses the device. When ctx ends first, the connections are
 // cut, the gate stays closed and ctx's error is returned; requests may still be under way.
-// Calling it again goes on waiting.
+// Calling it again goes on waiting. ErrReopened is returned when Open is called meanwhile.
 func (g *Gate) Close(ctx context.Context) error {
 	g.active.Or(gateClosed)
 	asked := false
@@ -52,6 +61,9 @@ func (g *Gate) Close(ctx context.Context) error {
 		g.mu.Lock()
 		left, idle, change := len(g.conns), g.active.Load() == gateClosed, g.changeLocked()
 		g.mu.Unlock()
+		if !g.Closed() {
+			return ErrReopened
+		}
 		if left == 0 && idle {
 			return nil
 		}

@@ -121,6 +121,26 @@ func TestDetachDeadline(t *testing.T) {
 	}
 }
 
+// TestDetachGivenUp: Open ends a Close that still waits, and the connections go on.
+func TestDetachGivenUp(t *testing.T) {
+	dev, faults := ram(mib)
+	r := newRig(t, Config{}, dev)
+	a := r.connect(false)
+	call, gate := held(faults, a)
+	done := closing(t, r.export.Gate, context.Background())
+	r.export.Gate.Open()
+	if err := <-done; !errors.Is(err, ErrReopened) {
+		t.Errorf("Close: %v", err)
+	}
+	gate.Open()
+	if err := call.Wait(); err != nil {
+		t.Error(err)
+	}
+	if _, err := a.Do(nbd.CmdRead, 0, 0, 512, nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestDetachUnderLoad: once Close returned, nobody uses the device.
 func TestDetachUnderLoad(t *testing.T) {
 	paths(t, func(t *testing.T, cfg Config) {
