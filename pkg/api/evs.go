@@ -4,26 +4,27 @@ package api
 // (support.huaweicloud.com/en-us/api-evs/evs_04_0038.html). The statuses of the replies follow
 // from the Class, see Class.HTTPStatus.
 const (
-	CodeProject      = "EVS.0001" // invalid tenant id
-	CodeVolumeName   = "EVS.1003" // invalid volume name
-	CodeVolumeBody   = "EVS.1009" // invalid volume in a create request
-	CodeVolumeSize   = "EVS.1010" // invalid volume size
-	CodeExtend       = "EVS.1014" // the volume can't be extended
-	CodeVolumeError  = "EVS.2024" // the volume is in error
-	CodeKeyState     = "EVS.2040" // the status of the key is not enabled
-	CodeEncryption   = "EVS.2041" // invalid encryption parameter
-	CodeKMSCheck     = "EVS.2044" // KMS can't be asked
-	CodeKeyMissing   = "EVS.2105" // the key does not exist or was deleted
-	CodeAttach       = "EVS.2134" // attach failed
-	CodeLimit        = "EVS.2142" // limit above 1000
-	CodeNoAgency     = "EVS.2143" // an agency must be created for this project
-	CodeBadRequest   = "EVS.5400" // malformed body, URL or parameter; wrong status of the disk
-	CodeUnauthorized = "EVS.5403" // no permission
-	CodeNotFound     = "EVS.5404" // the resource does not exist
-	CodeQuota        = "EVS.5413" // quota or space
-	CodeInternal     = "EVS.5500" // internal error
-	CodeUnavailable  = "EVS.5503" // service unavailable
-	CodeJobNotFound  = "Common.0011"
+	CodeProject           = "EVS.0001" // invalid tenant id
+	CodeVolumeName        = "EVS.1003" // invalid volume name
+	CodeVolumeDescription = "EVS.1004" // invalid volume description
+	CodeVolumeBody        = "EVS.1009" // invalid volume in a create request
+	CodeVolumeSize        = "EVS.1010" // invalid volume size
+	CodeExtend            = "EVS.1014" // the volume can't be extended
+	CodeVolumeError       = "EVS.2024" // the volume is in error
+	CodeKeyState          = "EVS.2040" // the status of the key is not enabled
+	CodeEncryption        = "EVS.2041" // invalid encryption parameter
+	CodeKMSCheck          = "EVS.2044" // KMS can't be asked
+	CodeKeyMissing        = "EVS.2105" // the key does not exist or was deleted
+	CodeAttach            = "EVS.2134" // attach failed
+	CodeLimit             = "EVS.2142" // limit above 1000
+	CodeNoAgency          = "EVS.2143" // an agency must be created for this project
+	CodeBadRequest        = "EVS.5400" // malformed body, URL or parameter; wrong status of the disk
+	CodeUnauthorized      = "EVS.5403" // no permission
+	CodeNotFound          = "EVS.5404" // the resource does not exist
+	CodeQuota             = "EVS.5413" // quota or space
+	CodeInternal          = "EVS.5500" // internal error
+	CodeUnavailable       = "EVS.5503" // service unavailable
+	CodeJobNotFound       = "Common.0011"
 )
 
 // Metadata keys of a volume.

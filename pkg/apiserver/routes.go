@@ -39,7 +39,7 @@ var routes = []route{
 	{http.MethodPost, "/sealdisk/v1/{project}/disks/{id}/detach", RoleUser, small, drains, (*Server).detach},
 	{http.MethodPost, "/sealdisk/v1/{project}/disks/{id}/finalize", RoleUser, small, quick, (*Server).finalize},
 	{http.MethodPost, "/sealdisk/v1/{project}/disks/import", RoleAdmin, small, asks, (*Server).importDisk},
-	{http.MethodGet, "/sealdisk/v1/status", RoleAdmin, 0, quick, (*Server).status},
+	{http.MethodGet, "/sealdisk/v1/status", RoleUser, 0, quick, (*Server).status},
 }
 
 // match returns the route of a request. Without one it returns the methods that

@@ -40,7 +40,7 @@ type Role int
 const (
 	RoleNone  Role = iota // nothing
 	RoleUser              // use the projects' disks
-	RoleAdmin             // also what reaches beyond a project: import, status
+	RoleAdmin             // also import, which reads any file that the daemon can read
 )
 
 // Config says what a Server works with. Role may be nil.

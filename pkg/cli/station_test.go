@@ -32,7 +32,7 @@ type station struct {
 }
 
 // noNBD publishes nothing.
-type noNBD struct{ mu sync.Mutex }
+type noNBD struct{}
 
 func (*noNBD) Publish(a *disk.Attachment) (string, error) {
 	return fmt.Sprintf("nbd+unix:///%s?socket=/run/sealdisk/nbd/%s.sock", a.Name, a.ID), nil

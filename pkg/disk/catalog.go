@@ -74,21 +74,25 @@ func (c *DirCatalog) Load() ([]*Record, map[string]error, error) {
 		if !ok {
 			continue
 		}
-		b, err := os.ReadFile(c.path(id))
-		if err != nil {
-			return nil, nil, fmt.Errorf("read the catalog: %w", err)
-		}
-		r, err := parseRecord(b)
-		if err == nil && r.ID != id {
-			err = fmt.Errorf("%w: it is of disk %s", ErrRecord, r.ID)
-		}
-		if err != nil {
+		if r, err := c.read(id); err != nil {
 			broken[id] = err
-			continue
+		} else {
+			records = append(records, r)
 		}
-		records = append(records, r)
 	}
 	return records, broken, nil
+}
+
+func (c *DirCatalog) read(id string) (*Record, error) {
+	b, err := os.ReadFile(c.path(id))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRecord, err)
+	}
+	r, err := parseRecord(b)
+	if err == nil && r.ID != id {
+		err = fmt.Errorf("%w: it is of disk %s", ErrRecord, r.ID)
+	}
+	return r, err
 }
 
 // Put implements Catalog: the new contents are durable under another name

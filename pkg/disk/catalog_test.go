@@ -202,6 +202,9 @@ func TestBrokenEntryIsLeftAsideAndTold(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(filepath.Join(b.dir, "catalog", "x.json"), 0o700); err != nil { // can't even be read
+		t.Fatal(err)
+	}
 	b.open(thisBoot)
 	if l := b.List(project); len(l) != 1 || l[0].ID != good.ID {
 		t.Fatalf("%+v", l)

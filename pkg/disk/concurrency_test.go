@@ -47,6 +47,48 @@ func TestManyCreationsOfOneName(t *testing.T) {
 	}
 }
 
+// TestDiskWhoseKeyIsBeingMade is shown as being created, and left alone.
+func TestDiskWhoseKeyIsBeingMade(t *testing.T) {
+	b := newBench(t)
+	release := b.keys.Hang()
+	defer release()
+	done := make(chan error)
+	go func() {
+		_, err := b.Create(t.Context(), CreateOptions{Project: project, Name: "a", Size: 4096, Encrypted: true})
+		done <- err
+	}()
+	var list []Info
+	b.until("listed", func() bool { list = b.List(project); return len(list) == 1 })
+	if list[0].State != StateCreating {
+		t.Fatalf("state %q", list[0].State)
+	}
+	_, err := b.Delete(project, list[0].ID)
+	wantClass(t, err, api.ClassConflict)
+	_, err = b.Attach(t.Context(), project, list[0].ID, AttachOptions{})
+	wantClass(t, err, api.ClassConflict)
+	release()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNothingIsStoredOfADeletedDisk: a late note (of a wish, of a failed sync) does not bring the
+// record back.
+func TestNothingIsStoredOfADeletedDisk(t *testing.T) {
+	b := newBench(t)
+	d := b.encrypted("a")
+	e := b.disks[d.ID]
+	j, err := b.Delete(project, d.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.wait(j)
+	wantClass(t, b.amend(e, func(*Record) {}), api.ClassNotFound)
+	_, err = b.move(e, evDeleteFailed, nil)
+	wantClass(t, err, api.ClassNotFound)
+	b.expectNothing()
+}
+
 func TestAttachAndDetachManyTimesAtOnce(t *testing.T) {
 	b := newBench(t)
 	d := b.encrypted("a")

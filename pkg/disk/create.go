@@ -51,6 +51,9 @@ func (o *CreateOptions) record() (*Record, error) {
 	if err := checkName(o.Name); err != nil {
 		return nil, err
 	}
+	if err := checkDescription(o.Description); err != nil {
+		return nil, err
+	}
 	if !projectPattern.MatchString(o.Project) {
 		return nil, usage(api.CodeProject, "", "bad project %q", o.Project)
 	}

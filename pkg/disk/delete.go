@@ -61,6 +61,7 @@ func (m *Manager) removeRecord(e *entry, ev event) error {
 	if err := m.catalog.Remove(r.ID); err != nil {
 		return err
 	}
+	e.gone = true
 	m.forget(r.ID)
 	return nil
 }

@@ -80,6 +80,8 @@ func TestCreateRefusesBadInput(t *testing.T) {
 		"odd size":          {Name: "a", Size: 4097},
 		"huge":              {Name: "a", Size: 32769 << 30},
 		"sector size":       {Name: "a", Size: 4096, Encrypted: true, SectorSize: 1024},
+		"long description":  {Name: "a", Size: 4096, Description: strings.Repeat("d", 256)},
+		"escape sequence":   {Name: "a", Size: 4096, Description: "\x1b[2J"},
 		"block size":        {Name: "a", Size: 4096, BlockSize: 3},
 		"key, unencrypted":  {Name: "a", Size: 4096, Key: "k"},
 	} {

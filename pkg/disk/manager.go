@@ -65,6 +65,7 @@ type Manager struct {
 // well; anybody may read the latest record.
 type entry struct {
 	mu     sync.Mutex
+	gone   bool // guarded by mu: out of the catalog, nothing may be stored any more
 	record atomic.Pointer[Record]
 	// open is what the disk holds while attached. It belongs to who moved the
 	// disk to attaching or detaching, and is only read in the state in-use.
@@ -165,6 +166,9 @@ type Info struct {
 func (e *entry) info() Info {
 	r := e.record.Load()
 	i := Info{Record: *r.clone()}
+	if i.State == StateNone { // its key is being made
+		i.State = StateCreating
+	}
 	if s := e.open.Load(); s != nil && r.State == StateInUse {
 		i.URI, i.KeyMemory = s.uri, s.keyMemory()
 	}
@@ -211,7 +215,7 @@ func (m *Manager) States() map[string]int {
 	defer m.mu.Unlock()
 	n := map[string]int{}
 	for _, e := range m.disks {
-		n[string(e.record.Load().State)]++
+		n[string(e.info().State)]++
 	}
 	return n
 }
@@ -280,6 +284,9 @@ func (m *Manager) settle(e *entry, ev event, change func(*Record)) *Record {
 
 func (m *Manager) moveLocked(e *entry, ev event, change func(*Record) error, always bool) (*Record, error) {
 	old := e.record.Load()
+	if e.gone {
+		return old, notFound("disk", old.ID)
+	}
 	to, err := old.next(ev)
 	if err != nil {
 		return old, err
@@ -307,6 +314,9 @@ func (m *Manager) amend(e *entry, change func(*Record)) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.record.Load().clone()
+	if e.gone {
+		return notFound("disk", r.ID)
+	}
 	change(r)
 	r.Format, r.Updated = recordFormat, m.now()
 	err := m.catalog.Put(r)

@@ -8,10 +8,13 @@ import (
 	"io"
 	"maps"
 	"regexp"
-	"sealdisk/pkg/api"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
+
+	"sealdisk/pkg/api"
 )
 
 // recordFormat is the version of the records that this program writes.
@@ -183,7 +186,8 @@ func copyOf[T any](p *T) *T {
 }
 
 const (
-	maxName = 64
+	maxName        = 64
+	maxDescription = 255 // bytes, as in EVS
 	// sizeUnit is what every size is a multiple of, in bytes.
 	sizeUnit = 4096
 	// maxSize is EVS's limit of a data disk, 32,768 GiB.
@@ -212,6 +216,14 @@ func checkName(name string) error {
 }
 
 const nameHint = "a name is 1 to 64 letters, digits, '.', '_' and '-', begins with a letter or digit, and is no UUID"
+
+// checkDescription: it is shown on terminals.
+func checkDescription(s string) error {
+	if len(s) > maxDescription || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return usage(api.CodeVolumeDescription, "", "a description has at most %d bytes, all of them printable", maxDescription)
+	}
+	return nil
+}
 
 func checkSize(size int64) error {
 	switch {

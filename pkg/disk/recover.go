@@ -24,8 +24,9 @@ import (
 //   - an unfinished finalize goes on in the background
 //
 // It returns when all disks were attached or have failed to; the reason stands
-// on the disk. A disk whose KMS is out of reach stays wished, and is tried again
-// in the background until it is attached, detached or deleted.
+// on the disk. A KMS that is slow does not hold it up for longer than reattachTime. A disk
+// whose KMS is out of reach stays wished, and is tried again in the background
+// until it is attached, detached or deleted.
 func (m *Manager) Recover(ctx context.Context, noReattach bool) error {
 	m.mu.Lock()
 	entries := slices.Collect(maps.Values(m.disks))
@@ -43,11 +44,7 @@ func (m *Manager) Recover(ctx context.Context, noReattach bool) error {
 			wished = append(wished, e)
 		}
 	}
-	var wg sync.WaitGroup
-	for _, e := range wished {
-		wg.Go(func() { m.reattach(ctx, e) })
-	}
-	wg.Wait()
+	m.reattachAll(ctx, wished)
 	if len(errs) > 0 {
 		return apiError("recover", errors.Join(errs...), nil)
 	}
@@ -104,18 +101,54 @@ func (m *Manager) dropWish(e *entry, reason string) {
 	}
 }
 
-// reattach attaches a disk as its wish says.
-func (m *Manager) reattach(ctx context.Context, e *entry) {
+// reattachTime is how long Recover waits for disks to be attached again.
+const reattachTime = 5 * time.Second
+
+func (m *Manager) reattachAll(ctx context.Context, wished []*entry) {
+	var first sync.WaitGroup // attempts
+	for _, e := range wished {
+		first.Add(1)
+		if !m.background(func(ctx context.Context) {
+			again := m.reattach(ctx, e)
+			first.Done()
+			if again {
+				m.retry(ctx, e)
+			}
+		}) {
+			first.Done()
+		}
+	}
+	all := make(chan struct{})
+	go func() {
+		first.Wait()
+		close(all)
+	}()
+	select {
+	case <-all:
+	case <-ctx.Done():
+	case <-time.After(reattachTime):
+		m.log.Warn("some disks are still being attached: the KMS is slow")
+	}
+}
+
+// reattach attaches a disk as its wish says, if it still has one, and reports whether to
+// try again. A wish that can't be granted is dropped, with the reason on the disk.
+func (m *Manager) reattach(ctx context.Context, e *entry) (again bool) {
 	r := e.record.Load()
+	if r.State != StateAvailable || r.Wish == nil {
+		return false // somebody attached, detached or deleted it meanwhile
+	}
 	w := *r.Wish
 	err := m.attach(ctx, e, AttachOptions{UID: w.UID, GID: w.GID, ReadOnly: w.ReadOnly, AtBoot: w.AtBoot})
 	switch {
-	case err == nil:
+	case err == nil || ctx.Err() != nil: // stopping: the next daemon tries again
+		return false
 	case api.ClassOf(err) == api.ClassKMSUnreachable:
-		m.background(func(ctx context.Context) { m.retry(ctx, e) })
-	default:
+		return true
+	case e.record.Load().State == StateAvailable: // else somebody was faster
 		m.dropWish(e, err.Error())
 	}
+	return false
 }
 
 // The pause between two attempts to attach grows from the first to the second.
@@ -132,23 +165,7 @@ func (m *Manager) retry(ctx context.Context, e *entry) {
 			return
 		case <-time.After(pause/2 + rand.N(pause/2)):
 		}
-		r := e.record.Load()
-		if r.State != StateAvailable || r.Wish == nil {
-			return // somebody attached, detached or deleted it meanwhile
-		}
-		w := *r.Wish
-		err := m.attach(ctx, e, AttachOptions{UID: w.UID, GID: w.GID, ReadOnly: w.ReadOnly, AtBoot: w.AtBoot})
-		switch api.ClassOf(err) {
-		case api.ClassKMSUnreachable:
-		case api.ClassConflict:
-			if e.record.Load().State == StateAvailable {
-				m.dropWish(e, err.Error())
-			}
-			return
-		default:
-			if err != nil {
-				m.dropWish(e, err.Error())
-			}
+		if !m.reattach(ctx, e) {
 			return
 		}
 	}

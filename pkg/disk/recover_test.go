@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,6 +99,50 @@ func TestReattachWaitsForTheKMS(t *testing.T) {
 	b.until("attached", func() bool { return b.show(d.ID).State == StateInUse })
 	if i := b.show(given.ID); i.State != StateAvailable || i.Wish != nil {
 		t.Fatalf("%+v", i)
+	}
+}
+
+// TestSlowKMSDoesNotHoldUpTheStart: the daemon answers before its disks are attached again.
+func TestSlowKMSDoesNotHoldUpTheStart(t *testing.T) {
+	b := newBench(t)
+	d := b.encrypted("a")
+	b.attach(d.ID)
+	release := b.keys.Hang()
+	defer release()
+	b.restart(thisBoot)
+	if i := b.show(d.ID); i.State != StateAttaching {
+		t.Fatalf("state %s", i.State)
+	}
+	release()
+	b.until("attached", func() bool { return b.show(d.ID).State == StateInUse })
+}
+
+// TestStoppedWhileAttachingAgain: the wish outlives a daemon that is stopped too early.
+func TestStoppedWhileAttachingAgain(t *testing.T) {
+	b := newBench(t)
+	d := b.encrypted("a")
+	b.attach(d.ID)
+	if err := b.Manager.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.open(thisBoot)
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	release := b.keys.Hang()
+	defer release()
+	if err := b.Recover(stopped, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Manager.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	b.open(thisBoot)
+	if err := b.Recover(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if b.show(d.ID).State != StateInUse {
+		t.Fatalf("%+v", b.show(d.ID))
 	}
 }
 

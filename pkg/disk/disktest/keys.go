@@ -24,6 +24,7 @@ type Keys struct {
 	err    error
 	calls  int
 	lastDK []byte
+	hang   chan struct{} // nil, or closed when the KMS answers again
 }
 
 // Fail lets every later call answer err; nil ends that.
@@ -33,10 +34,29 @@ func (k *Keys) Fail(err error) {
 	k.err = err
 }
 
-func (k *Keys) call() error {
+// Hang lets every later call wait, for as long as its context allows, until release is
+// called.
+func (k *Keys) Hang() (release func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.hang = make(chan struct{})
+	return sync.OnceFunc(func() { close(k.hang) })
+}
+
+func (k *Keys) call(ctx context.Context) error {
+	k.mu.Lock()
 	k.calls++
+	hang := k.hang
+	k.mu.Unlock()
+	if hang != nil {
+		select {
+		case <-hang:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	return k.err
 }
 
@@ -72,8 +92,8 @@ func unwrap(h *luks2.Header) ([]byte, error) {
 }
 
 // Create implements disk.KeyFetcher.
-func (k *Keys) Create(_ context.Context, h *luks2.Header, key string) (*luks2.Header, error) {
-	if err := k.call(); err != nil {
+func (k *Keys) Create(ctx context.Context, h *luks2.Header, key string) (*luks2.Header, error) {
+	if err := k.call(ctx); err != nil {
 		return nil, err
 	}
 	n := *h
@@ -90,8 +110,8 @@ func (k *Keys) Create(_ context.Context, h *luks2.Header, key string) (*luks2.He
 }
 
 // Attach implements disk.KeyFetcher.
-func (k *Keys) Attach(_ context.Context, h *luks2.Header, r *secmem.Region) error {
-	if err := k.call(); err != nil {
+func (k *Keys) Attach(ctx context.Context, h *luks2.Header, r *secmem.Region) error {
+	if err := k.call(ctx); err != nil {
 		return err
 	}
 	dk, err := unwrap(h)
@@ -119,8 +139,8 @@ func (k *Keys) Attach(_ context.Context, h *luks2.Header, r *secmem.Region) erro
 }
 
 // Reseal implements disk.KeyFetcher.
-func (k *Keys) Reseal(_ context.Context, old, next *luks2.Header) (*luks2.Header, error) {
-	if err := k.call(); err != nil {
+func (k *Keys) Reseal(ctx context.Context, old, next *luks2.Header) (*luks2.Header, error) {
+	if err := k.call(ctx); err != nil {
 		return nil, err
 	}
 	dk, err := unwrap(old)
