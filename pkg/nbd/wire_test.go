@@ -58,15 +58,9 @@ func check(t *testing.T, what string, got, want []byte, same bool) {
 // TestStructuredReplies against bytes written down from the specification.
 func TestStructuredReplies(t *testing.T) {
 	var b [64]byte
-	for name, c := range map[string]struct {
-		n    int
-		want string
-	}{
-		"none": {PutChunkHeader(b[:], FlagDone, ChunkNone, 0x0102030405060708, 0), "668e33ef 0001 0000 0102030405060708 00000000"},
-	} {
-		check(t, name, b[:c.n], unhex(t, c.want), true)
-	}
-	n := PutDataChunk(b[:], 5, 0x1000, 512)
+	n := PutChunkHeader(b[:], FlagDone, ChunkNone, 0x0102030405060708, 0)
+	check(t, "none", b[:n], unhex(t, "668e33ef 0001 0000 0102030405060708 00000000"), true)
+	n = PutDataChunk(b[:], 5, 0x1000, 512)
 	check(t, "data", b[:n], unhex(t, "668e33ef 0001 0001 0000000000000005 00000208 0000000000001000"), true)
 	n = PutErrorChunk(b[:], 5, ENOSPC, "full")
 	check(t, "error", b[:n], unhex(t, "668e33ef 0001 8001 0000000000000005 0000000a 0000001c 0004 66756c6c"), true)

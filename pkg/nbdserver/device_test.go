@@ -1,6 +1,7 @@
 package nbdserver
 
 import (
+	"runtime"
 	"testing"
 
 	"sealdisk/blockdev"
@@ -32,6 +33,20 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// halting lets others run in the middle of each write.
+type halting struct{ *blockdevtest.RAM }
+
+func (d halting) WriteAt(p []byte, off int64, f blockdev.Flags) error {
+	half := len(p) / 2
+	if err := d.RAM.WriteAt(p[:half], off, f); err != nil {
+		return err
+	}
+	for range 3 {
+		runtime.Gosched()
+	}
+	return d.RAM.WriteAt(p[half:], off+int64(half), f)
+}
+
 // TestLinearizable: every granule behaves as a register, whichever
 // connections use it, and is never seen torn.
 func TestLinearizable(t *testing.T) {
@@ -39,7 +54,7 @@ func TestLinearizable(t *testing.T) {
 	paths(t, func(t *testing.T, cfg Config) {
 		for round := range uint64(6) {
 			dev, _ := ram(64 * kib)
-			r := newRig(t, cfg, dev)
+			r := newRig(t, cfg, halting{dev})
 			var clients []blockdev.Device
 			for i := range 6 { // two goroutines on each of three connections
 				if i%2 == 0 {
