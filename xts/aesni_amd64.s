@@ -98,25 +98,26 @@
 // ONE does so with one block.
 #define ONE(op, key) op key, X0
 
-// FOUR are rounds 1…4 of AES-256, TEN the last ten of either; w bytes from round
-// key to round key.
-#define FOUR(blocks, w, op) \
-	blocks(op, (1*w)(AX)); \
-	blocks(op, (2*w)(AX)); \
-	blocks(op, (3*w)(AX)); \
+// FOUR are rounds 1…4 of AES-256, TEN the last ten of either. It is w bytes from round
+// key to round key; of a lane they take one copy after the other, q bytes
+// apart, because two loads in one cycle must not come from the same bank of the cache.
+#define FOUR(blocks, w, q, op) \
+	blocks(op, (1*w+1*q)(AX)); \
+	blocks(op, (2*w+2*q)(AX)); \
+	blocks(op, (3*w+3*q)(AX)); \
 	blocks(op, (4*w)(AX))
 
-#define TEN(blocks, w, op, oplast) \
-	blocks(op, (1*w)(BX)); \
-	blocks(op, (2*w)(BX)); \
-	blocks(op, (3*w)(BX)); \
+#define TEN(blocks, w, q, op, oplast) \
+	blocks(op, (1*w+1*q)(BX)); \
+	blocks(op, (2*w+2*q)(BX)); \
+	blocks(op, (3*w+3*q)(BX)); \
 	blocks(op, (4*w)(BX)); \
-	blocks(op, (5*w)(BX)); \
-	blocks(op, (6*w)(BX)); \
-	blocks(op, (7*w)(BX)); \
+	blocks(op, (5*w+1*q)(BX)); \
+	blocks(op, (6*w+2*q)(BX)); \
+	blocks(op, (7*w+3*q)(BX)); \
 	blocks(op, (8*w)(BX)); \
-	blocks(op, (9*w)(BX)); \
-	blocks(oplast, (10*w)(BX))
+	blocks(op, (9*w+1*q)(BX)); \
+	blocks(oplast, (10*w+2*q)(BX))
 
 // PUT adds the tweak and writes a block of output.
 #define PUT(i, data, tweak) \
@@ -194,10 +195,10 @@ batch:
 	EACH(PXOR, 0(AX))
 	CMPQ R10, $10
 	JE   ten
-	FOUR(EACH, 64, AESENC)
+	FOUR(EACH, 64, 16, AESENC)
 
 ten:
-	TEN(EACH, 64, AESENC, AESENCLAST)
+	TEN(EACH, 64, 16, AESENC, AESENCLAST)
 	DECQ CX
 	JZ   last
 
@@ -246,10 +247,10 @@ batch:
 	EACH(PXOR, 0(AX))
 	CMPQ R10, $10
 	JE   ten
-	FOUR(EACH, 64, AESDEC)
+	FOUR(EACH, 64, 16, AESDEC)
 
 ten:
-	TEN(EACH, 64, AESDEC, AESDECLAST)
+	TEN(EACH, 64, 16, AESDEC, AESDECLAST)
 	DECQ CX
 	JZ   last
 
@@ -285,10 +286,10 @@ TEXT ·encryptBlockAESNI(SB), NOSPLIT, $0-40
 	PXOR  (AX), X0
 	CMPQ  R10, $10
 	JE    ten
-	FOUR(ONE, 64, AESENC)
+	FOUR(ONE, 64, 16, AESENC)
 
 ten:
-	TEN(ONE, 64, AESENC, AESENCLAST)
+	TEN(ONE, 64, 16, AESENC, AESENCLAST)
 	PUT(0, X0, X1)
 	DOUBLE(X1, X2, X3, X4)
 	MOVOU X2, (R8)
@@ -305,10 +306,10 @@ TEXT ·decryptBlockAESNI(SB), NOSPLIT, $0-40
 	PXOR  (AX), X0
 	CMPQ  R10, $10
 	JE    ten
-	FOUR(ONE, 64, AESDEC)
+	FOUR(ONE, 64, 16, AESDEC)
 
 ten:
-	TEN(ONE, 64, AESDEC, AESDECLAST)
+	TEN(ONE, 64, 16, AESDEC, AESDECLAST)
 	PUT(0, X0, X1)
 	DOUBLE(X1, X2, X3, X4)
 	MOVOU X2, (R8)
@@ -334,10 +335,10 @@ eight:
 	EACH(PXOR, 0(AX))
 	CMPQ  R10, $10
 	JE    ten
-	FOUR(EACH, 16, AESENC)
+	FOUR(EACH, 16, 0, AESENC)
 
 ten:
-	TEN(EACH, 16, AESENC, AESENCLAST)
+	TEN(EACH, 16, 0, AESENC, AESENCLAST)
 	MOVOU X0, 0(R8)
 	MOVOU X1, 16(R8)
 	MOVOU X2, 32(R8)

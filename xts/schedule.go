@@ -12,7 +12,8 @@ import (
 //
 // A round key of key 1 takes a 64-byte lane that holds its 16 bytes four times, so
 // that one memory operand serves four blocks in a 512-bit register, 32 bytes of it
-// two blocks in a 256-bit one, and 16 bytes one block. Key 2 does little work
+// two blocks in a 256-bit one, and 16 bytes one block. The narrower tiers go from
+// copy to copy, for the sake of the cache's banks. Key 2 does little work
 // and is there once. AES-128 fills 11 of the 15 lanes, AES-256 all.
 const (
 	// offMagic: uint32, scheduleMagic with layoutVersion.

@@ -94,23 +94,25 @@
 	op key, Y6, Y6; \
 	op key, Y7, Y7
 
-// FOUR are rounds 1…4 of AES-256, TEN the last ten of either.
+// FOUR are rounds 1…4 of AES-256, TEN the last ten of either. The rounds take the
+// halves of their lanes by turns: two loads in one cycle must not come from the same
+// bank of the cache.
 #define FOUR(op) \
-	EACH(op, 64(AX)); \
+	EACH(op, 96(AX)); \
 	EACH(op, 128(AX)); \
-	EACH(op, 192(AX)); \
+	EACH(op, 224(AX)); \
 	EACH(op, 256(AX))
 
 #define TEN(op, oplast) \
-	EACH(op, 64(BX)); \
+	EACH(op, 96(BX)); \
 	EACH(op, 128(BX)); \
-	EACH(op, 192(BX)); \
+	EACH(op, 224(BX)); \
 	EACH(op, 256(BX)); \
-	EACH(op, 320(BX)); \
+	EACH(op, 352(BX)); \
 	EACH(op, 384(BX)); \
-	EACH(op, 448(BX)); \
+	EACH(op, 480(BX)); \
 	EACH(op, 512(BX)); \
-	EACH(op, 576(BX)); \
+	EACH(op, 608(BX)); \
 	EACH(oplast, 640(BX))
 
 // STORE adds the tweaks and writes two blocks of output.
