@@ -17,12 +17,17 @@ import (
 	"testing"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"sealdisk/pkg/kmsserver"
 )
 
 // The test binary is also a KMS and a client of one, as processes of their own.
 const modeEnv = "KMS_TEST_CHILD"
+
+// memlockEnv gives the child little memory that it may lock; "required" makes
+// it insist on all.
+const memlockEnv = "KMS_TEST_MEMLOCK"
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(modeEnv) {
@@ -40,8 +45,16 @@ func childServe(dir, socket string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	log := zap.Must(zap.NewDevelopment())
+	if os.Getenv(memlockEnv) != "" {
+		lim := unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}
+		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &lim); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	err := kmsserver.Serve(ctx, kmsserver.Config{StateDir: dir, Socket: socket, Policy: kmsserver.DefaultPolicy(),
-		Ready: func() { fmt.Println("ready") }}, log)
+		RequireLocked: os.Getenv(memlockEnv) == "required",
+		Ready:         func() { fmt.Println("ready") }}, log)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -56,14 +69,26 @@ type process struct {
 	output *bytes.Buffer // of stderr; complete once the process ended
 }
 
+// command is a KMS on dir, to be started.
+func command(exe, dir string, env ...string) *process {
+	p := &process{socket: filepath.Join(dir, "run", "kms.sock"), output: new(bytes.Buffer)}
+	p.cmd = exec.Command(exe, dir, p.socket)
+	p.cmd.Env = append(os.Environ(), append(env, modeEnv+"=serve")...)
+	p.cmd.Stderr = p.output
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return p
+}
+
 // spawn starts a KMS on dir and waits until it serves.
 func spawn(t testing.TB, dir string) *process {
 	t.Helper()
-	p := &process{socket: filepath.Join(dir, "run", "kms.sock"), output: new(bytes.Buffer)}
-	p.cmd = exec.Command(os.Args[0], dir, p.socket)
-	p.cmd.Env = append(os.Environ(), modeEnv+"=serve")
-	p.cmd.Stderr = p.output
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p := command(os.Args[0], dir)
+	p.start(t)
+	return p
+}
+
+func (p *process) start(t testing.TB) {
+	t.Helper()
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +102,6 @@ func spawn(t testing.TB, dir string) *process {
 		p.end(syscall.SIGKILL)
 		t.Fatalf("the KMS did not start: %v: %s", err, p.output)
 	}
-	return p
 }
 
 // end sends sig and waits for the end.
@@ -156,10 +180,10 @@ func childRequest(socket string) int {
 	return 0
 }
 
-// doAs sends the requests from a process with another uid. It takes root.
-func doAs(t *testing.T, uid uint32, socket string, asks []ask) []answer {
+// binaryIn copies the test binary into dir: where go test builds, only root can go.
+func binaryIn(t *testing.T, dir string) (exe string) {
 	t.Helper()
-	exe := filepath.Join(filepath.Dir(filepath.Dir(socket)), "client") // where go test builds, only root can go
+	exe = filepath.Join(dir, "test")
 	b, err := os.ReadFile(os.Args[0])
 	if err != nil {
 		t.Fatal(err)
@@ -167,6 +191,13 @@ func doAs(t *testing.T, uid uint32, socket string, asks []ask) []answer {
 	if err := os.WriteFile(exe, b, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	return exe
+}
+
+// doAs sends the requests from a process with another uid. It takes root.
+func doAs(t *testing.T, uid uint32, socket string, asks []ask) []answer {
+	t.Helper()
+	exe := binaryIn(t, filepath.Dir(filepath.Dir(socket)))
 	in, err := json.Marshal(asks)
 	if err != nil {
 		t.Fatal(err)

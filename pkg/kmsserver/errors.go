@@ -71,11 +71,16 @@ func asReply(err error) (r *reply, internal bool) {
 	return &reply{http.StatusInternalServerError, api.CodeKMSInternal, "internal error of the KMS; its log says more"}, true
 }
 
-// fail answers with err.
-func (s *Server) fail(w http.ResponseWriter, op string, err error) {
+// fail answers with err. What was refused to somebody, and data keys that do
+// not unwrap, stand in the log as what was done does.
+func (s *Server) fail(c *call, err error) {
+	w := c.w
 	r, internal := asReply(err)
-	if internal {
-		s.log.Error("request failed", logfield.Op(op), logfield.Err(err))
+	switch {
+	case internal:
+		s.log.Error("request failed", logfield.Op(c.op), logfield.Err(err))
+	case r.status == http.StatusForbidden, r.code == api.CodeKMSVerification:
+		s.log.Warn("refused", logfield.Op(c.op), logfield.Project(c.project), logfield.UID(c.peer.UID), logfield.PID(c.peer.PID), logfield.Reason(r.code))
 	}
 	body, _ := json.Marshal(api.KMSError{Error: api.KMSErrorDetail{Code: r.code, Message: r.msg}}) // two strings
 	w.Header().Set("Content-Type", contentJSON)

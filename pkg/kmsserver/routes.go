@@ -88,11 +88,11 @@ func (s *Server) mount() {
 	for p, methods := range allow {
 		s.mux.HandleFunc(p, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", methods)
-			s.fail(w, p, &reply{http.StatusMethodNotAllowed, api.CodeKMSURL, fmt.Sprintf("this path takes %s only", methods)})
+			s.fail(&call{w: w, op: p}, &reply{http.StatusMethodNotAllowed, api.CodeKMSURL, fmt.Sprintf("this path takes %s only", methods)})
 		})
 	}
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		s.fail(w, "unknown", &reply{http.StatusNotFound, api.CodeKMSURL, "there is no such path"})
+		s.fail(&call{w: w, op: "unknown"}, &reply{http.StatusNotFound, api.CodeKMSURL, "there is no such path"})
 	})
 }
 
@@ -119,7 +119,7 @@ func (s *Server) wrap(rt route) http.HandlerFunc {
 		}
 		switch {
 		case err != nil:
-			s.fail(w, c.op, err)
+			s.fail(c, err)
 		case v != nil:
 			w.Header().Set("Content-Type", contentJSON)
 			_ = json.NewEncoder(w).Encode(v) // the peer may be gone

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"sealdisk/pkg/api"
 	"sealdisk/pkg/kms"
 	"sealdisk/pkg/kms/dew"
 )
@@ -156,4 +157,56 @@ func memory(t *testing.T, pid int) (all []region) {
 		all = append(all, region{strings.TrimSpace(line), b[:n]})
 	}
 	return all
+}
+
+// Where not all memory can be locked the KMS says so, or refuses to run.
+func TestMemoryThatCannotBeLocked(t *testing.T) {
+	dir := tempDir(t)
+	exe := binaryIn(t, dir)
+	asUser := func(env string) *process {
+		p := command(exe, dir, memlockEnv+"="+env)
+		if os.Geteuid() == 0 { // root may lock whatever the limit says
+			if err := os.Chown(dir, stranger, stranger); err != nil {
+				t.Fatal(err)
+			}
+			p.cmd.Dir = dir
+			p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: stranger, Gid: stranger}
+		}
+		return p
+	}
+	p := asUser("required")
+	if err := p.cmd.Run(); err == nil || !strings.Contains(p.output.String(), "--require-locked") || !strings.Contains(p.output.String(), "RLIMIT_MEMLOCK") {
+		t.Errorf("required: %v: %s", err, p.output)
+	}
+	p = asUser("little")
+	p.start(t)
+	st, err := dew.NewClient(p.socket).Status(t.Context())
+	if err != nil || st.MemoryLocked {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if _, err := dew.NewClient(p.socket).CreateKey(t.Context(), project, "k", ""); err != nil {
+		t.Errorf("with little memory: %v", err)
+	}
+	p.end(syscall.SIGTERM)
+	if !strings.Contains(p.output.String(), "not all memory of the KMS is locked") {
+		t.Errorf("the log does not say it: %s", p.output)
+	}
+}
+
+func TestRefusalsAreLogged(t *testing.T) {
+	in := start(t, tempDir(t))
+	do(in.socket, post("create-key", `{"key_alias":"k"}`))
+	do(in.socket, with(post("create-key", `{"key_alias":"k2"}`), asEVS))
+	do(in.socket, post("decrypt-datakey", `{"key_id":"k","cipher_text":"00","datakey_cipher_length":"64"}`))
+	for _, code := range []string{api.CodeKMSDeniedAPI, api.CodeKMSVerification} {
+		n := 0
+		for _, e := range in.logs.FilterMessage("refused").All() {
+			if m := e.ContextMap(); m["reason"] == code && m["uid"] == uint32(os.Geteuid()) {
+				n++
+			}
+		}
+		if n != 1 {
+			t.Errorf("%s was logged %d times", code, n)
+		}
+	}
 }

@@ -71,6 +71,7 @@ func Serve(ctx context.Context, cfg Config, log *zap.Logger) (err error) {
 		Handler:           New(store, cfg.Policy, locked, log),
 		ConnContext:       ConnContext,
 		ReadHeaderTimeout: headerTime,
+		WriteTimeout:      shortTime, // each route sets its own
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          zap.NewStdLog(log),
