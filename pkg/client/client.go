@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"syscall"
 	"time"
 
 	"sealdisk/pkg/api"
@@ -31,17 +32,38 @@ type Client struct {
 
 // New returns a client of the daemon behind socket. It connects at the first call.
 func New(socket string) *Client {
-	var d net.Dialer
-	return &Client{socket: socket, http: &http.Client{
+	c := &Client{socket: socket}
+	c.http = &http.Client{
 		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return d.DialContext(ctx, "unix", socket)
-			},
+			DialContext:           c.dial,
 			DisableCompression:    true,
 			ResponseHeaderTimeout: 2 * time.Minute, // the daemon asks a KMS, or lets a disk's clients finish
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}
+	return c
+}
+
+// restartTime is how long a daemon may be gone that is being started again: its socket is still
+// there but nobody listens.
+const restartTime = 2 * time.Second
+
+func (c *Client) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	var d net.Dialer
+	deadline := time.After(restartTime)
+	for {
+		conn, err := d.DialContext(ctx, "unix", c.socket)
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return conn, err
+		}
+		select {
+		case <-deadline:
+			return nil, err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(restartTime / 40):
+		}
+	}
 }
 
 // do sends in (nil: no body) and decodes the reply into out (nil: none wanted).

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"sealdisk/pkg/api"
 )
@@ -73,6 +74,41 @@ func TestUnreachable(t *testing.T) {
 	stop()
 	_, err = c.Status(stopped)
 	wantClass(t, err, api.ClassInternal, "interrupted")
+}
+
+// deadSocket leaves a socket at path that nobody listens on, as a killed daemon does.
+func deadSocket(t *testing.T, path string) {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRestartingDaemonIsWaitedFor(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"pid":42}`) })
+	path := filepath.Join(filepath.Dir(c.socket), "dead.sock")
+	deadSocket(t, path)
+	back := time.AfterFunc(restartTime/10, func() {
+		if err := os.Rename(c.socket, path); err != nil {
+			t.Error(err)
+		}
+	})
+	defer back.Stop()
+	if s, err := New(path).Status(t.Context()); err != nil || s.PID != 42 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+}
+
+func TestDeadDaemonIsNotWaitedForEver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dead.sock")
+	deadSocket(t, path)
+	_, err := New(path).Status(t.Context())
+	wantClass(t, err, api.ClassDaemonUnreachable, "sealdisk serve")
 }
 
 func TestReplies(t *testing.T) {

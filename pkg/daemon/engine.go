@@ -167,11 +167,12 @@ func (e *engine) listen(ctx context.Context, activated []nbdserver.Activated) er
 			e.serveNBD(a.Listener, anyLocal)
 		}
 	}
-	if err := e.disks.Recover(ctx, e.cfg.NoReattach); err != nil {
-		e.log.Error("some disks can't be recovered", logfield.Err(err)) // and the others go on
-	}
+	// Whoever connects from here on waits for its answer until the disks are recovered.
 	if l, err = listenShared(filepath.Join(e.cfg.RunDir, apiSocketName), gid); err != nil {
 		return err
+	}
+	if err := e.disks.Recover(ctx, e.cfg.NoReattach); err != nil {
+		e.log.Error("some disks can't be recovered", logfield.Err(err)) // and the others go on
 	}
 	e.api = e.newAPI()
 	for _, l := range append(apis, l) {
