@@ -121,6 +121,22 @@ func TestDetachDeadline(t *testing.T) {
 	}
 }
 
+// TestClosedGate: who comes between the look at the gate and the step through it stays
+// outside.
+func TestClosedGate(t *testing.T) {
+	var g Gate
+	if err := g.join(new(conn)); err != nil || g.Connections() != 1 {
+		t.Errorf("an open gate: %v, %d connections", err, g.Connections())
+	}
+	g.active.Or(gateClosed)
+	if err := g.join(new(conn)); !errors.Is(err, ErrDetaching) || g.Connections() != 1 {
+		t.Errorf("a closed gate: %v, %d connections", err, g.Connections())
+	}
+	if g.enter() || g.active.Load() != gateClosed {
+		t.Error("a closed gate let a request in, or counts it")
+	}
+}
+
 // TestDetachGivenUp: Open ends a Close that still waits, and the connections go on.
 func TestDetachGivenUp(t *testing.T) {
 	dev, faults := ram(mib)

@@ -28,12 +28,14 @@ type table struct {
 	order   []string
 	denied  map[string]bool // looks like unknown
 	peers   []Peer
+	longest int // name that was asked for
 }
 
 func (x *table) Open(p Peer, name string) (*Export, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.peers = append(x.peers, p)
+	x.longest = max(x.longest, len(name))
 	if name == "" && len(x.order) > 0 {
 		name = x.order[0]
 	}
@@ -97,6 +99,9 @@ func (r *rig) stop() {
 	if err := r.srv.Shutdown(ctx); err != nil {
 		r.t.Errorf("shutdown: %v", err)
 		return
+	}
+	if r.table.longest > nbd.MaxString {
+		r.t.Errorf("a name of %d bytes got as far as Exports", r.table.longest)
 	}
 	m := r.srv.mem
 	m.mu.Lock()
