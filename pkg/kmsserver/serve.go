@@ -96,6 +96,8 @@ func Serve(ctx context.Context, cfg Config, log *zap.Logger) (err error) {
 		_ = srv.Close() // those that did not finish in time
 		log.Warn("requests were cut off at shutdown", logfield.Err(err))
 	}
+	_ = l.Close() // had srv.Serve not begun yet, Shutdown would not know l
+	<-done
 	return nil
 }
 
