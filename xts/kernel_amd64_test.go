@@ -54,6 +54,9 @@ func kernelCalls(tb testing.TB, name string) map[string]func() {
 	}
 	s, data := view(sched), randomBytes(random(61), 4096)
 	var ts [tweakBatch]tweak
+	for i := range ts {
+		ts[i] = loadTweak((*[blockSize]byte)(data[16*i:]))
+	}
 	enc, dec, tw, rounds, p := &s.enc[0], &s.dec[0], &s.tweak[0], int(s.rounds), &data[0]
 	switch name {
 	case "vaes512":

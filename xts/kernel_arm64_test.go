@@ -24,6 +24,9 @@ func TestRegistersAreCleared(t *testing.T) {
 	}
 	s, data := view(sched), randomBytes(random(61), 4096)
 	var ts [tweakBatch]tweak
+	for i := range ts {
+		ts[i] = loadTweak((*[blockSize]byte)(data[16*i:]))
+	}
 	enc, dec, tw, rounds, p := &s.enc[0], &s.dec[0], &s.tweak[0], int(s.rounds), &data[0]
 	for name, call := range map[string]func(){
 		"encryptAES":      func() { encryptAES(enc, rounds, &ts[0], p, p, 1, 4, 32) },
