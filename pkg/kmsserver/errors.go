@@ -90,5 +90,5 @@ func (s *Server) fail(c *call, err error) {
 
 // audit logs who did what with which key.
 func (s *Server) audit(c *call, fields ...zap.Field) {
-	s.log.Info("kms", append([]zap.Field{logfield.Op(c.op), logfield.Project(c.project), logfield.UID(c.peer.UID), logfield.PID(c.peer.PID)}, fields...)...)
+	s.log.Info("done", append([]zap.Field{logfield.Op(c.op), logfield.Project(c.project), logfield.UID(c.peer.UID), logfield.PID(c.peer.PID)}, fields...)...)
 }

@@ -1,6 +1,7 @@
 package dew
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/hex"
@@ -74,7 +75,9 @@ func raw(t *testing.T, reply string) (socket string) {
 			if err != nil {
 				return
 			}
-			_, _ = c.Read(make([]byte, 4096))
+			if q, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+				_, _ = io.Copy(io.Discard, q.Body) // else closing would reset the connection
+			}
 			_, _ = io.WriteString(c, reply)
 			c.Close()
 		}

@@ -122,6 +122,11 @@ func TestEditedRecordsAreSeen(t *testing.T) {
 				return b.Put([]byte("other"), bytes.Clone(b.Get([]byte(project))))
 			})
 		},
+		"a key as the agency of a project of that name": func(t *testing.T, dir string, keys []Key) {
+			raw(t, dir, func(tx *bbolt.Tx) error {
+				return tx.Bucket(bucketAgencies).Put([]byte(keys[0].ID), bytes.Clone(tx.Bucket(bucketKeys).Get([]byte(keys[0].ID))))
+			})
+		},
 		"an alias for another key": func(t *testing.T, dir string, keys []Key) {
 			raw(t, dir, func(tx *bbolt.Tx) error {
 				b := tx.Bucket(bucketAliases)
