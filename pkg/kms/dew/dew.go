@@ -43,9 +43,10 @@ func NewClient(socket string) *Client {
 	c.http = &http.Client{
 		Timeout: defaultTime,
 		Transport: &http.Transport{
-			DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
-			MaxIdleConns:           2,
-			IdleConnTimeout:        10 * time.Second,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
+			// A kept connection would fail the first call after the KMS was
+			// restarted, and a new one costs next to nothing on a unix socket.
+			DisableKeepAlives:      true,
 			MaxResponseHeaderBytes: 16 << 10,
 			DisableCompression:     true,
 		},
@@ -54,13 +55,13 @@ func NewClient(socket string) *Client {
 	return c
 }
 
+// Close releases what the client holds.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, "unix", c.socket)
 }
-
-// Close drops idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // request makes an HTTP request of this client.
 func (c *Client) request(ctx context.Context, method, path string, body []byte) (*http.Request, error) {
