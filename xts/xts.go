@@ -14,7 +14,11 @@
 // the ciphertext can garble any 16-byte block, or put an earlier ciphertext of
 // the same block back. Equal data at the same place encrypts equally.
 //
-// Several tiers do the work (see Tiers); all give the same bytes.
+// Several tiers do the work (see Tiers); all give the same bytes. Those of amd64
+// keep round keys out of registers: each is read from the storage by the
+// instruction that uses it, so nothing that saves registers (a signal, say) copies
+// a key. The others do not promise that. Every assembly tier clears the vector
+// registers before it returns.
 package xts
 
 import "errors"
