@@ -59,6 +59,9 @@ func TestKeysSurviveReopening(t *testing.T) {
 			if !s.Created() {
 				t.Error("a new store is not told as new")
 			}
+			if s.db.NoSync || s.db.NoFreelistSync || s.db.NoGrowSync {
+				t.Error("bbolt does not sync each change") // a test cannot cut the power
+			}
 			k, err := s.CreateKey(project, "k1", "words")
 			if err != nil {
 				t.Fatal(err)
