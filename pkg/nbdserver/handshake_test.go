@@ -194,7 +194,7 @@ func TestHandshakeEnds(t *testing.T) {
 		send    []byte
 		replies string
 	}{
-		"unknown client flag":         {be.AppendUint32(nil, 1<<7), ""},
+		"unknown client flag":         {append(be.AppendUint32(nil, 1<<7|3), nbdtest.Option(nbd.OptList, nil)...), ""},
 		"option with a wrong magic":   {with(badMagic), ""},
 		"option of 4 GiB":             {with(huge), "ERR_TOO_BIG"},
 		"EXPORT_NAME of unknown":      {with(nbdtest.Option(nbd.OptExportName, []byte("nothing"))), ""},

@@ -102,6 +102,27 @@ func TestMemoryOrder(t *testing.T) {
 	}
 }
 
+// TestMemoryOwnDisk: nor is it overtaken within its disk's share, which would
+// never be free again.
+func TestMemoryOwnDisk(t *testing.T) {
+	m := newMemory(Config{MemoryDisk: mib, MemoryTotal: 2*mib + largest, MemoryConn: 1 << 40})
+	a, _ := m.open()
+	b, _ := m.open()
+	hog, _ := user(b)
+	large, _ := user(a)
+	small, woken := user(a)
+	if !m.reserve(hog, mib+largest) || m.reserve(large, 2*mib) {
+		t.Fatal("the pool is not full")
+	}
+	if m.reserve(small, 4096) {
+		t.Error("a small request took from the share that a large one waits for")
+	}
+	give(m, hog, 2*mib)
+	if !m.settled(large) || *woken != 1 || !m.settled(small) {
+		t.Error("not served in order")
+	}
+}
+
 // TestMemoryConnection: a connection at its own bound waits alone.
 func TestMemoryConnection(t *testing.T) {
 	m := newMemory(Config{MemoryDisk: mib, MemoryTotal: 1 << 30, MemoryConn: largest})
