@@ -16,7 +16,7 @@
 //	Z8…Z15     their tweaks: register 8+i holds T·x^4i…T·x^(4i+3)
 //	Z16…Z23    the tweaks of the next granule, made during the rounds of this one
 //	Z24…Z29    scratch
-//	Z30        T of the next granule, in all lanes
+//	Z30        T of a unit's first granule, in all lanes
 //	Z31        the polynomial
 //	AX         lanes of the round keys: the whitening and, of AES-256, rounds 1…4
 //	BX         AX + 64·(rounds-10): from here on AES-128 and AES-256 are alike
@@ -86,6 +86,12 @@
 	op key, Z6, Z6; \
 	op key, Z7, Z7
 
+// UNIT begins a data unit: Z16 and Z17 from its tweak.
+#define UNIT \
+	VBROADCASTI32X4 (R8), Z30; \
+	SPREAD(0x00, Z16, Z24, Z25); \
+	SPREAD(0x40, Z17, Z26, Z27)
+
 // FOUR are rounds 1…4 of AES-256.
 #define FOUR(op) \
 	EACH(op, 64(AX)); \
@@ -93,12 +99,11 @@
 	EACH(op, 192(AX)); \
 	EACH(op, 256(AX))
 
-// TEN are the last ten rounds of either, and between them Z16…Z23 out of Z30.
+// TEN are the last ten rounds of either, and between them Z18…Z23 out of Z16 and
+// Z17.
 #define TEN(op, oplast) \
 	EACH(op, 64(BX)); \
-	SPREAD(0x00, Z16, Z24, Z25); \
 	EACH(op, 128(BX)); \
-	SPREAD(0x40, Z17, Z26, Z27); \
 	EACH(op, 192(BX)); \
 	BYTES(1, 15, Z16, Z18, Z24); \
 	EACH(op, 256(BX)); \
@@ -116,8 +121,6 @@
 
 // TWEAKS is the same without rounds.
 #define TWEAKS \
-	SPREAD(0x00, Z16, Z24, Z25); \
-	SPREAD(0x40, Z17, Z26, Z27); \
 	BYTES(1, 15, Z16, Z18, Z24); \
 	BYTES(1, 15, Z17, Z19, Z25); \
 	BYTES(2, 14, Z16, Z20, Z26); \
@@ -164,12 +167,12 @@
 TEXT ·encryptVAES512(SB), NOSPLIT, $0-64
 	// 1. Arguments, tweaks and input of the first granule.
 	ARGS
-	VBROADCASTI32X4 (R8), Z30
+	UNIT
 	TWEAKS
 	TAKE8
 
-	// 2. T of the next granule: of the same unit (also if there is none), times
-	// x^32, or that of the next unit.
+	// 2. The first tweaks of the next granule. In the same unit (also if there is
+	// no next) they are those of this one times x^32.
 	PCALIGN $64
 
 granule:
@@ -179,13 +182,14 @@ granule:
 	JNZ  same
 	ADDQ $16, R8
 	MOVQ R9, CX
-	VBROADCASTI32X4 (R8), Z30
+	UNIT
 	JMP  rounds
 
 same:
-	BYTES(4, 12, Z30, Z30, Z29)
+	BYTES(4, 12, Z8, Z16, Z24)
+	BYTES(4, 12, Z9, Z17, Z25)
 
-	// 3. Rounds, and the tweaks of the next granule beside them.
+	// 3. Rounds, and the other tweaks of the next granule beside them.
 rounds:
 	CMPQ R10, $10
 	JE   ten
@@ -205,7 +209,7 @@ ten:
 
 	// 5. The tweak of the next block; nothing stays in registers.
 done:
-	VMOVDQA64 Z30, Z0
+	VMOVDQA64 Z16, Z0
 	VMOVDQU   X0, (R8)
 	CLEAR
 	RET
@@ -214,12 +218,12 @@ done:
 TEXT ·decryptVAES512(SB), NOSPLIT, $0-64
 	// 1. Arguments, tweaks and input of the first granule.
 	ARGS
-	VBROADCASTI32X4 (R8), Z30
+	UNIT
 	TWEAKS
 	TAKE8
 
-	// 2. T of the next granule: of the same unit (also if there is none), times
-	// x^32, or that of the next unit.
+	// 2. The first tweaks of the next granule. In the same unit (also if there is
+	// no next) they are those of this one times x^32.
 	PCALIGN $64
 
 granule:
@@ -229,13 +233,14 @@ granule:
 	JNZ  same
 	ADDQ $16, R8
 	MOVQ R9, CX
-	VBROADCASTI32X4 (R8), Z30
+	UNIT
 	JMP  rounds
 
 same:
-	BYTES(4, 12, Z30, Z30, Z29)
+	BYTES(4, 12, Z8, Z16, Z24)
+	BYTES(4, 12, Z9, Z17, Z25)
 
-	// 3. Rounds, and the tweaks of the next granule beside them.
+	// 3. Rounds, and the other tweaks of the next granule beside them.
 rounds:
 	CMPQ R10, $10
 	JE   ten
@@ -255,7 +260,7 @@ ten:
 
 	// 5. The tweak of the next block; nothing stays in registers.
 done:
-	VMOVDQA64 Z30, Z0
+	VMOVDQA64 Z16, Z0
 	VMOVDQU   X0, (R8)
 	CLEAR
 	RET
