@@ -53,7 +53,11 @@ func (p *publisher) Publish(a *disk.Attachment) (uri string, err error) {
 		return "", fmt.Errorf("disk %s is served already", a.ID)
 	}
 	path := perDiskSocket(p.runDir, a.ID)
-	l, err := nbdserver.ListenUnix(path, int(a.UID))
+	owner := int(a.UID)
+	if a.UID == 0 || a.UID == uint32(os.Geteuid()) {
+		owner = -1 // this user's socket will do, and only root could give it away
+	}
+	l, err := nbdserver.ListenUnix(path, owner)
 	if err != nil {
 		return "", fmt.Errorf("socket of the disk: %w", err)
 	}

@@ -29,8 +29,16 @@ func header() *luks2.Header {
 	return &luks2.Header{UUID: idA, SectorSize: 4096, DataOffset: luks2.DataOffset, Token: luks2.Token{Project: "default", DiskID: idA}}
 }
 
-// published serves three disks: "data" in projects one and two, and "logs" in
-// one, which is attached by user 1000.
+// attacher attaches the disk "logs"; only root can give its socket to another user.
+var attacher = func() uint32 {
+	if os.Geteuid() == 0 {
+		return 1000
+	}
+	return uint32(os.Geteuid())
+}()
+
+// publishing serves three disks: "data" in projects one and two, and "logs" in
+// one, which is attached by attacher.
 func publishing(t *testing.T) *publisher {
 	t.Helper()
 	cfg := dirs(t)
@@ -43,7 +51,7 @@ func publishing(t *testing.T) *publisher {
 	for _, a := range []*disk.Attachment{
 		{ID: idA, Project: "one", Name: "data"},
 		{ID: idB, Project: "two", Name: "data"},
-		{ID: idC, Project: "one", Name: "logs", UID: 1000, ReadOnly: true},
+		{ID: idC, Project: "one", Name: "logs", UID: attacher, ReadOnly: true},
 	} {
 		a.Device, a.Locks = blockdevtest.NewRAM(1<<20, nil), new(blockdev.RangeLock)
 		if _, err := p.Publish(a); err != nil {
@@ -77,7 +85,7 @@ func TestExportNames(t *testing.T) {
 func TestWhoMayOpen(t *testing.T) {
 	p := publishing(t)
 	me := uint32(os.Geteuid())
-	root, user, other := nbdserver.Peer{Local: true}, nbdserver.Peer{Local: true, UID: 1000}, nbdserver.Peer{Local: true, UID: 1001}
+	root, user, other := nbdserver.Peer{Local: true}, nbdserver.Peer{Local: true, UID: attacher}, nbdserver.Peer{Local: true, UID: 4321}
 	unknown := nbdserver.Peer{} // no credentials
 	for _, tc := range []struct {
 		what string
@@ -88,7 +96,8 @@ func TestWhoMayOpen(t *testing.T) {
 	}{
 		{"shared, root", &sharedExports{p, owner}, root, idC, true},
 		{"shared, the daemon's user", &sharedExports{p, owner}, nbdserver.Peer{Local: true, UID: me}, idC, true},
-		{"shared, who attached it", &sharedExports{p, owner}, user, idC, false},
+		{"shared, who attached it", &sharedExports{p, owner}, user, idC, attacher == me},
+		{"shared, another user", &sharedExports{p, owner}, other, idC, false},
 		{"shared, no credentials", &sharedExports{p, owner}, unknown, idC, false},
 		{"its own, root", &diskExports{p.disks[idC]}, root, "", true},
 		{"its own, who attached it", &diskExports{p.disks[idC]}, user, "logs", true},
@@ -115,7 +124,7 @@ func TestPerDiskSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st.Mode().Perm() != 0o600 || ownerOf(st) != 1000 {
+	if st.Mode().Perm() != 0o600 || ownerOf(st) != attacher {
 		t.Errorf("mode %v, owner %d", st.Mode(), ownerOf(st))
 	}
 	if _, err := p.Publish(p.disks[idC].at); err == nil {
@@ -145,7 +154,7 @@ func TestPerDiskSocket(t *testing.T) {
 		t.Errorf("a second time: %v", err)
 	}
 	// And it can come back.
-	if _, err := p.Publish(&disk.Attachment{ID: idC, Project: "one", Name: "logs", Device: blockdevtest.NewRAM(1<<20, nil), Locks: new(blockdev.RangeLock)}); err != nil {
+	if _, err := p.Publish(&disk.Attachment{ID: idC, Project: "one", Name: "logs", UID: attacher, Device: blockdevtest.NewRAM(1<<20, nil), Locks: new(blockdev.RangeLock)}); err != nil {
 		t.Error(err)
 	}
 }
@@ -168,7 +177,7 @@ func TestWithdrawWaitsForRequests(t *testing.T) {
 	p := publishing(t)
 	dev := &slow{blockdevtest.NewRAM(1<<20, nil), make(chan struct{}), make(chan struct{})}
 	const id = "dddddddd-0000-4000-8000-000000000000"
-	if _, err := p.Publish(&disk.Attachment{ID: id, Project: "one", Name: "slow", Device: dev, Locks: new(blockdev.RangeLock)}); err != nil {
+	if _, err := p.Publish(&disk.Attachment{ID: id, Project: "one", Name: "slow", UID: attacher, Device: dev, Locks: new(blockdev.RangeLock)}); err != nil {
 		t.Fatal(err)
 	}
 	c, err := open(perDiskSocket(p.runDir, id), "")

@@ -233,6 +233,9 @@ func gone(t *testing.T, pid int) {
 	}
 	defer unix.Close(fd)
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20_000)
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20_000)
+	}
 	if n != 1 {
 		t.Fatalf("process %d is still there (%v)", pid, err)
 	}

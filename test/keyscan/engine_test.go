@@ -130,7 +130,7 @@ func TestEngineHoldsNoKey(t *testing.T) {
 			s.judge(t, "under load", f)
 		}
 	}
-	launcher, err := ScanProcess(s.PID(), s.needles)
+	launcher, err := ScanMemory(s.PID(), s.needles)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,13 +86,24 @@ func ScanProcess(pid int, n *Needles) (*Report, error) {
 			return nil, err
 		}
 	}
+	return rep, rep.scanMemory(pid, n)
+}
+
+// ScanMemory reads all memory of a process that goes on running. It is for a
+// child of the caller: its end and its stops would be mixed up.
+func ScanMemory(pid int, n *Needles) (*Report, error) {
+	rep := new(Report)
+	return rep, rep.scanMemory(pid, n)
+}
+
+func (rep *Report) scanMemory(pid int, n *Needles) error {
 	maps, err := Maps(pid)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer mem.Close()
 	for _, r := range maps {
@@ -101,13 +112,13 @@ func ScanProcess(pid int, n *Needles) (*Report, error) {
 		}
 		present, err := presentRuns(pid, r)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, run := range present {
 			rep.scanRegion(mem, run, n)
 		}
 	}
-	return rep, nil
+	return nil
 }
 
 // presentRuns returns the parts of r that are in memory or swap
