@@ -27,7 +27,7 @@ func (o *openSSL) add(key []byte, tweakBytes [16]byte, data []byte, dir directio
 func (o *openSSL) run(t *testing.T) [][]byte {
 	t.Helper()
 	var stderr strings.Builder
-	cmd := exec.Command("python3", "testdata/openssl_xts.py")
+	cmd := exec.Command("/usr/bin/python3", "testdata/openssl_xts.py")
 	cmd.Stdin, cmd.Stderr = &o.in, &stderr
 	out, err := cmd.Output()
 	if err != nil {
