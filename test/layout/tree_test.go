@@ -18,6 +18,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -27,9 +28,20 @@ type tree map[string][]byte
 // projectRoot is where go.mod stands, seen from this package.
 const projectRoot = "../.."
 
-// load reads the project, leaving out what git does not keep.
+// load gives the project, read once, without what git does not keep.
 func load(t *testing.T) tree {
 	t.Helper()
+	tr, err := project()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(tr) < 5 {
+		t.Fatalf("only %d files found below %s", len(tr), projectRoot)
+	}
+	return tr
+}
+
+var project = sync.OnceValues(func() (tree, error) {
 	out := tree{}
 	err := filepath.WalkDir(projectRoot, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -63,14 +75,8 @@ func load(t *testing.T) tree {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(out) < 5 {
-		t.Fatalf("only %d files found below %s", len(out), projectRoot)
-	}
-	return out
-}
+	return out, err
+})
 
 // parsed calls fn for every Go file outside testdata, and complains of those
 // that do not parse.
