@@ -184,8 +184,12 @@ func paths(t *testing.T, run func(t *testing.T, cfg Config)) {
 // pattern is n bytes that depend on seed.
 func pattern(n int, seed byte) []byte {
 	p := make([]byte, n)
-	for i := range p {
+	const period = 128 * kib
+	for i := range min(n, period) {
 		p[i] = byte(i>>9) ^ byte(i) ^ seed
+	}
+	for i := period; i < n; i *= 2 {
+		copy(p[i:], p[:i])
 	}
 	return p
 }

@@ -204,7 +204,7 @@ func TestSizes(t *testing.T) {
 		r := newRig(t, cfg, dev)
 		for i, c := range []*nbdtest.Client{r.connect(false), r.connect(true)} {
 			for _, n := range []int{1, 511, 512, 4096, 4097, inlineRead, inlineRead + 1, inputSize - 28, inputSize, blockSize, blockSize + 1, 3*blockSize + 5, 32 * mib} {
-				for _, off := range []uint64{0, 1, 4096, 70001} {
+				for _, off := range []uint64{0, 70001} {
 					data := pattern(n, byte(n)+byte(off)+byte(i))
 					if _, err := c.Do(nbd.CmdWrite, 0, off, 0, data); err != nil {
 						t.Fatalf("write %d at %d: %v", n, off, err)

@@ -2,7 +2,6 @@ package nbdserver
 
 import (
 	"errors"
-	"math"
 	"syscall"
 
 	"sealdisk/blockdev"
@@ -46,7 +45,8 @@ func validate(h *nbd.RequestHeader, neg *negotiated) (nbd.Errno, string) {
 	case (cmd == nbd.CmdRead || cmd == nbd.CmdWrite) && h.Length > nbd.MaxPayload:
 		return nbd.EINVAL, "longer than 32 MiB"
 	}
-	if h.Offset > math.MaxInt64 || blockdev.CheckRange(int64(h.Offset), int64(h.Length), neg.export.Device.Size()) != nil {
+	// An offset from 2^63 on becomes negative, which no range is.
+	if blockdev.CheckRange(int64(h.Offset), int64(h.Length), neg.export.Device.Size()) != nil {
 		return outside(cmd), "range ends past the disk's end"
 	}
 	return 0, ""
