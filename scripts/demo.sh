@@ -5,10 +5,10 @@
 set -u
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin LC_ALL=C
 cd "$(dirname "$0")/.." || exit 1
-bin=$PWD/bin/sealdisk
+bin=${SEALDISK_BIN:-$PWD/bin/sealdisk}
 [ -x "$bin" ] || { echo "error: $bin is not there: make build" >&2; exit 1; }
 
-work=$(mktemp -d /tmp/sealdisk-demo.XXXXXX)
+work=$(mktemp -d "${TMPDIR:-/tmp}/sealdisk-demo.$$.XXXXXX") || exit 1
 export SEALDISK_RUN_DIR=$work/run SEALDISK_PROJECT=default
 unset SEALDISK_OUTPUT
 began=$EPOCHREALTIME

@@ -43,6 +43,15 @@ func TestBlockDevice(t *testing.T) {
 	run(t, "blockdevice", 12*time.Minute, []string{"loop device", "tests on a block device"}, "extra="+tests)
 }
 
+// scripts/demo.sh where the kernel has NBD.
+func TestDemo(t *testing.T) {
+	script, err := filepath.Abs("../../scripts/demo.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, "demo", 4*time.Minute, []string{"nbd module", "the demo is true", "nothing is left"}, "extra="+script)
+}
+
 // ext4 on the kernel's own NBD client, from mkfs to fsck after another attach.
 func TestExt4(t *testing.T) {
 	run(t, "ext4", 4*time.Minute, append(begun, cycle("ext4")...))
