@@ -13,8 +13,8 @@ import (
 
 func TestDiskFromCreateToDelete(t *testing.T) {
 	s := newStation(t)
-	wantIn(t, s.must("disk", "create", "data", "--size", "8M"), "data", "available", "8 MiB", "encrypted", "yes")
-	wantIn(t, s.must("disk", "list"), "NAME", "data", "8 MiB", "available", "yes")
+	wantIn(t, s.must("disk", "create", "data", "--size", "1M"), "data", "available", "1 MiB", "encrypted", "yes")
+	wantIn(t, s.must("disk", "list"), "NAME", "data", "1 MiB", "available", "yes")
 
 	r := s.do("disk", "attach", "data")
 	v := s.show("data")

@@ -77,11 +77,11 @@ func crashChild(arg []string) int {
 	id, path := arg[3], arg[4]
 	switch arg[0] {
 	case "create":
-		job(b.Create(ctx, CreateOptions{Project: project, Name: "new", Size: 1 << 20, Encrypted: true}))
+		job(b.Create(ctx, CreateOptions{Project: project, Name: "new", Size: 64 << 10, Encrypted: true}))
 	case "create filled":
-		job(b.Create(ctx, CreateOptions{Project: project, Name: "new", Size: 1 << 20, Encrypted: true, NoDiscard: true}))
+		job(b.Create(ctx, CreateOptions{Project: project, Name: "new", Size: 64 << 10, Encrypted: true, NoDiscard: true}))
 	case "create unencrypted":
-		job(b.Create(ctx, CreateOptions{Project: project, Name: "new", Size: 1 << 20, Preallocate: true}))
+		job(b.Create(ctx, CreateOptions{Project: project, Name: "new", Size: 64 << 10, Preallocate: true}))
 	case "attach and detach":
 		_, err := b.Attach(ctx, project, id, AttachOptions{UID: 1})
 		check(err)

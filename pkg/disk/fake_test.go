@@ -115,7 +115,7 @@ func (b *bench) create(o CreateOptions) Info {
 		o.Project = project
 	}
 	if o.Size == 0 {
-		o.Size = 1 << 20
+		o.Size = 256 << 10
 	}
 	j, err := b.Create(b.t.Context(), o)
 	if err != nil {
@@ -159,12 +159,12 @@ func (b *bench) until(what string, ok func() bool) {
 	b.t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			b.t.Fatalf("%s: not after 30 s", what)
+			b.t.Fatalf("%s: not within two minutes", what)
 		}
 	}
 }
