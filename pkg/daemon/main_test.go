@@ -77,6 +77,9 @@ func program(ctx context.Context, args []string) error {
 		return kmsserver.Serve(ctx, kmsserver.Config{StateDir: engine.StateDir, Socket: filepath.Join(engine.RunDir, kmsSocketName),
 			Policy: kmsserver.DefaultPolicy(), Ready: func() { Ready() }}, zap.NewNop())
 	}
+	if name == "user" {
+		return useDisk(engine.RunDir, flags["disk"])
+	}
 	return usage("", "unknown command %q", name)
 }
 
