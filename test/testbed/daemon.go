@@ -127,7 +127,8 @@ func (d *Daemon) TryServe() error {
 		default:
 		}
 		last = d.CLI("status")
-		return last.Code == 0
+		// The answer may be of another daemon in the same directory.
+		return last.Code == 0 && d.Child("engine") != 0
 	})
 	select {
 	case <-d.done:
