@@ -97,6 +97,44 @@ func TestArrivalOrder(t *testing.T) {
 	}
 }
 
+// TestReplyAfterTheDeed: no reply before the device is done, a flush's and the last part of a
+// write's with FUA among them.
+func TestReplyAfterTheDeed(t *testing.T) {
+	for name, c := range map[string]struct {
+		cmd    nbd.Command
+		flags  nbd.CommandFlags
+		length uint32
+		kind   blockdevtest.Kind
+	}{
+		"flush":               {nbd.CmdFlush, 0, 0, blockdevtest.OpSync},
+		"write FUA":           {nbd.CmdWrite, nbd.FlagFUA, 4096, blockdevtest.OpHalf},
+		"write FUA in pieces": {nbd.CmdWrite, nbd.FlagFUA, blockSize + 1, blockdevtest.OpSync},
+		"trim":                {nbd.CmdTrim, 0, 4096, blockdevtest.OpPunch},
+		"zeroes":              {nbd.CmdWriteZeroes, 0, 4096, blockdevtest.OpZero},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dev, faults := ram(2 * mib)
+			cl := newRig(t, Config{}, dev).connect(true)
+			gate := blockdevtest.NewGate()
+			faults.Add(blockdevtest.Rule{Kinds: c.kind, Gate: gate})
+			call := cl.Start(c.cmd, c.flags, 0, c.length, make([]byte, c.length))
+			gate.Arrived()
+			for range 20 { // replies to these would come behind it
+				if _, err := cl.Do(nbd.CmdRead, 0, mib, 512, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if call.Done() {
+				t.Error("the reply came while the device was at work")
+			}
+			gate.Open()
+			if err := call.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // flagged remembers the flags and order of what reaches a device.
 type flagged struct {
 	blockdev.Device

@@ -105,6 +105,16 @@ func (call *Call) Wait() error {
 	return call.err
 }
 
+// Done reports whether the reply is there.
+func (call *Call) Done() bool {
+	select {
+	case <-call.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Do is Start and Wait.
 func (c *Client) Do(cmd nbd.Command, f nbd.CommandFlags, off uint64, length uint32, data []byte) (*Call, error) {
 	call := c.Start(cmd, f, off, length, data)
