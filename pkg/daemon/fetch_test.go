@@ -5,7 +5,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +17,9 @@ import (
 	"sealdisk/pkg/api"
 	"sealdisk/pkg/keyfetch"
 )
+
+// changes counts the starts and ends of children of the latest fetching.
+var changes atomic.Int32
 
 // fetching is a launcher's fetcher with an engine's end of the link to it.
 // Its children are the test binary as fetch-key.
@@ -27,7 +32,8 @@ func fetching(t *testing.T, misbehave string) (*fetcher, *launcherLink, Config) 
 	if err := os.WriteFile(filepath.Join(cfg.StateDir, "misbehave"), []byte(misbehave), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := newFetcher(newSpawner(), zap.NewNop(), cfg.fetchArgs(), func(int) {})
+	f := newFetcher(newSpawner(), zap.NewNop(), cfg.fetchArgs(), func(int) { changes.Add(1) })
+	changes.Store(0)
 	ours, theirs, err := linkPair()
 	if err != nil {
 		t.Fatal(err)
@@ -137,6 +143,8 @@ func TestTooManyChildren(t *testing.T) {
 func TestLauncherAgainstBadEngine(t *testing.T) {
 	_, l, _ := fetching(t, "")
 	_, theirs := conversation(t)
+	// The garbage collector would close what was forgotten.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	before := openFiles(t)
 	raw := func(msg string, fds ...int) {
 		t.Helper()
@@ -168,6 +176,9 @@ func TestLauncherAgainstBadEngine(t *testing.T) {
 	}
 	f.Close()
 	c.Close()
+	if n := changes.Load(); n > 2 {
+		t.Errorf("children came and went %d times, want one that comes and goes", n)
+	}
 	eventually(t, "no descriptor is kept", func() bool { return openFiles(t) <= before })
 }
 

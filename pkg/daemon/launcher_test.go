@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -54,13 +55,23 @@ func TestLifecycle(t *testing.T) {
 	}
 	gone(t, s.Processes.KMS)
 	gone(t, s.Processes.Engine)
-	left, err := filepath.Glob(filepath.Join(d.cfg.RunDir, "nbd", "*"))
-	if err != nil || len(left) != 0 {
-		t.Errorf("left behind: %q %v", left, err)
+	d.noSockets(t)
+	record, err := os.ReadFile(filepath.Join(d.cfg.StateDir, "catalog", v.ID+".json"))
+	if err != nil || !regexp.MustCompile(`"state": *"(available|detaching)"`).Match(record) {
+		t.Errorf("the disk was not detached (%v): %s", err, record)
 	}
 	// The wish to be attached is kept: the next daemon attaches it again.
 	d = start(t, d.cfg)
 	d.holds(t, v.ID, 'x')
+}
+
+// noSockets checks that there is no socket of a disk.
+func (d *daemon) noSockets(t *testing.T) {
+	t.Helper()
+	left, err := filepath.Glob(filepath.Join(d.cfg.RunDir, nbdDirName, "*"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("left behind: %q %v", left, err)
+	}
 }
 
 func TestNoReattach(t *testing.T) {
@@ -98,6 +109,7 @@ func TestChildrenDieWithTheLauncher(t *testing.T) {
 	if p.Launcher != cmd.Process.Pid {
 		t.Fatalf("processes %+v", p)
 	}
+	d.disk(t, "data")
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +117,8 @@ func TestChildrenDieWithTheLauncher(t *testing.T) {
 	gone(t, p.Engine)
 	cmd.Wait()
 	// What a killed daemon leaves does not keep the next from starting.
-	start(t, cfg)
+	cfg.Engine.NoReattach = true
+	start(t, cfg).noSockets(t)
 }
 
 // The KMS dies: it is started again, and nobody who uses a disk notices.
@@ -265,8 +278,8 @@ func TestSocketActivation(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("/proc/self/exe", "serve", "--activate=1", "--state-dir="+cfg.StateDir, "--run-dir="+cfg.RunDir)
-	cmd.Env = []string{"LISTEN_FDS=1", "LISTEN_FDNAMES=nbd", "HOME=/nonexistent"}
-	cmd.ExtraFiles = []*os.File{f}
+	cmd.Env = []string{"LISTEN_FDS=2", "LISTEN_FDNAMES=nbd:nbd", "HOME=/nonexistent"}
+	cmd.ExtraFiles = []*os.File{f, f}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -276,6 +289,11 @@ func TestSocketActivation(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Signal(syscall.SIGTERM); cmd.Wait() })
+	fd, err := syscall.Dup(int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
 	f.Close()
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
 		t.Fatalf("%q, %v", line, err)
@@ -291,4 +309,26 @@ func TestSocketActivation(t *testing.T) {
 		t.Error(err)
 	}
 	dev.Close()
+	// The KMS, which is not to have it, has no descriptor of it.
+	if os.Geteuid() != 0 {
+		return // its descriptors can't be seen
+	}
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"kms": false, "engine": true} {
+		pid := map[string]int{"kms": d.status(t).Processes.KMS, "engine": d.status(t).Processes.Engine}[name]
+		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		if err != nil || len(links) == 0 {
+			t.Fatal(links, err)
+		}
+		has := slices.ContainsFunc(links, func(l string) bool {
+			target, err := os.Readlink(l)
+			return err == nil && target == fmt.Sprintf("socket:[%d]", st.Ino)
+		})
+		if has != want {
+			t.Errorf("%s has the activated socket: %v, want %v", name, has, want)
+		}
+	}
 }
