@@ -104,6 +104,25 @@ func TestListenRefuses(t *testing.T) {
 	release()
 }
 
+// A KMS that holds the lock may be about to replace the stale socket.
+func TestListenWaitsForNobodysLock(t *testing.T) {
+	path := filepath.Join(shortDir(t), "kms.sock")
+	lock, err := lockBeside(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := listen(path, -1); api.ClassOf(err) != api.ClassConflict {
+		t.Errorf("while another starts: %v", err)
+	}
+	lock.Close()
+	l, release, err := listen(path, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	release()
+}
+
 // Of many that start at once on one stale socket exactly one listens.
 func TestListenRace(t *testing.T) {
 	path := filepath.Join(shortDir(t), "kms.sock")
