@@ -211,6 +211,13 @@ func TestSecondKMSAndShutdown(t *testing.T) {
 	}
 	stopped := make(chan error)
 	go func() { stopped <- in.stop() }()
+	for { // until nobody listens any more
+		c, err := net.Dial("unix", in.socket)
+		if err != nil {
+			break
+		}
+		c.Close()
+	}
 	fmt.Fprint(conn, `{"key_alias":"last"}  `)
 	b, err := io.ReadAll(conn)
 	if err != nil || !strings.Contains(string(b), "200 OK") {
