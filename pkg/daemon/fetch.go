@@ -37,6 +37,7 @@ type fetcher struct {
 
 	mu       sync.Mutex
 	children map[*exec.Cmd]context.CancelFunc
+	stopped  bool
 	done     sync.WaitGroup
 }
 
@@ -82,6 +83,9 @@ func (f *fetcher) fetch(q *fromEngine, files []*os.File) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.stopped {
+		return errStopping
+	}
 	if len(f.children) >= maxFetching {
 		return errTooMany
 	}
@@ -116,9 +120,11 @@ func (f *fetcher) fetch(q *fromEngine, files []*os.File) error {
 	return nil
 }
 
-// stop kills the children that are left and waits for their end.
+// stop kills the children that are left, waits for their end and starts no
+// more.
 func (f *fetcher) stop() {
 	f.mu.Lock()
+	f.stopped = true
 	for _, cancel := range f.children {
 		cancel()
 	}

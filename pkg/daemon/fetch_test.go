@@ -110,7 +110,7 @@ func TestDeadlineKills(t *testing.T) {
 	if d := time.Since(began); d < fetchGrace {
 		t.Errorf("killed after %v, before its time", d)
 	}
-	f.done.Wait()
+	f.stop()
 }
 
 // Children that hang do not pile up, and go when the launcher stops.
