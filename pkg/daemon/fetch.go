@@ -31,7 +31,6 @@ const (
 type fetcher struct {
 	spawn   *spawner
 	log     *zap.Logger
-	exe     string
 	args    []string
 	changed func(running int)
 

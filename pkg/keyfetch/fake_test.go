@@ -23,15 +23,14 @@ type fakeKMS struct {
 	dks     map[string][]byte // ciphertext → DK
 	aads    map[string]string // ciphertext → AAD
 	calls   map[string]int
-	fail    map[string]error                // operation → error
-	failN   map[string]int                  // operation → how often it fails; absent is always
-	mangle  func(call int, dk []byte)       // changes what Unwrap gives
-	hang    map[string]bool                 // operation → waits for ctx
-	entered chan string                     // tells operations that hang
-	ended   []error                         // why those that hung ended
-	keyID   string                          // of the wrapped key, if not the key's
-	newDK   func() []byte                   // if set
-	wrapped func(w kms.Wrapped) kms.Wrapped // changes what NewWrapped gives
+	fail    map[string]error          // operation → error
+	failN   map[string]int            // operation → how often it fails; absent is always
+	mangle  func(call int, dk []byte) // changes what Unwrap gives
+	hang    map[string]bool           // operation → waits for ctx
+	entered chan string               // tells operations that hang
+	ended   []error                   // why those that hung ended
+	keyID   string                    // of the wrapped key, if not the key's
+	newDK   func() []byte             // if set
 }
 
 func newFake() *fakeKMS {

@@ -110,7 +110,7 @@ func TestHexIntoNeverPrintsTheKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := fmt.Sprintf("%s", b)
+	all := string(b)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q", "%d"} {
 		all += fmt.Sprintf(verb, h) + fmt.Sprintf(verb, &h)
 	}

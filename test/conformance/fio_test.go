@@ -23,7 +23,7 @@ func TestFioVerify(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			args := append([]string{"fio", "--name=v", "--ioengine=nbd", "--uri=" + uri, "--thread",
 				"--numjobs=4", "--size=32M", "--offset_increment=64M", "--fsync=256",
-				"--verify=crc32c", "--verify_fatal=1", "--verify_backlog=512", "--do_verify=1", "--randseed=11", "--group_reporting"}, c.args...)
+				"--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0", "--verify_backlog=512", "--do_verify=1", "--randseed=11", "--group_reporting"}, c.args...)
 			out := testbed.Succeed(t, args...)
 			if !strings.Contains(out, "err= 0") {
 				t.Errorf("fio:\n%s", out)

@@ -64,7 +64,7 @@ disconnect() { nbd-client -d $1 && until_true 30 bash -c "! nbd-client -c $1"; }
 fio_verify() {
 	local where=$1 direct=$2 size=${3:-16m}
 	local args=(--name=v --directory=$where --size=$size --numjobs=4 --thread --direct=$direct
-		--ioengine=psync --rw=randwrite --bsrange=512-64k --blockalign=512 --verify=crc32c --verify_fatal=1
+		--ioengine=psync --rw=randwrite --bsrange=512-64k --blockalign=512 --verify=crc32c --verify_fatal=1 --verify_state_save=0
 		--randrepeat=1 --randseed=7 --fsync=64 --minimal)
 	[ $direct = 1 ] && args+=(--bsrange=4k-64k --blockalign=4k)
 	fio "${args[@]}" --do_verify=1 | tail -n 1 | cut -c 1-80 || return
