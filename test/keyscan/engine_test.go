@@ -158,6 +158,29 @@ func (s *subject) judge(t *testing.T, when string, f Finding) {
 	t.Errorf("%s: %v", when, f)
 }
 
+// The pure-Go tier makes no promise: what the compiler and the scheduler copy
+// from the key pages to stacks is told. Goroutines' stacks lie in the heap's
+// anonymous memory; a finding in any other place is a failure.
+func TestPureGoTierIsTold(t *testing.T) {
+	s := newSubject(t, func(d *testbed.Daemon) { d.Program = built(t, "-tags", "purego") })
+	if s.tier != "generic" {
+		t.Fatalf("the tier is %q", s.tier)
+	}
+	s.load(t)
+	told := 0
+	for i := range scans / 2 {
+		pause(i)
+		for _, f := range s.scan(t).Findings {
+			if f.Where != "" && f.Where != "[stack]" && !strings.HasPrefix(f.Where, RegistersOf) {
+				t.Errorf("outside the stacks: %v", f)
+			}
+			told++
+			t.Logf("told: %v", f)
+		}
+	}
+	t.Logf("%d findings in %d scans", told, scans/2)
+}
+
 // The fallback's pages can be read by root. There, and only there, the
 // scan finds the key: so it would have found it elsewhere.
 func TestScanSeesTheFallbacksPages(t *testing.T) {

@@ -91,8 +91,14 @@ func leaky(t *testing.T) string {
 	if err := os.WriteFile(overlay, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	binary := filepath.Join(dir, "sealdisk")
-	cmd := exec.Command("go", "build", "-overlay", overlay, "-o", binary, "sealdisk/cmd/sealdisk")
+	return built(t, "-overlay", overlay)
+}
+
+// built builds the product with flags of its own.
+func built(t *testing.T, flags ...string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "sealdisk")
+	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", binary, "sealdisk/cmd/sealdisk")...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
