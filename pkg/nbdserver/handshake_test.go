@@ -135,7 +135,11 @@ func TestInfoContents(t *testing.T) {
 			t.Errorf("information %d: % x, want % x", i, all[i].Data, want)
 		}
 	}
-	r.export.ReadOnly = false
+	writable := *r.export
+	writable.ReadOnly = false
+	r.table.mu.Lock()
+	r.table.exports["disk"] = &writable
+	r.table.mu.Unlock()
 	if _, err := raw.Ask(nbd.OptStructuredReply, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -337,6 +341,8 @@ func TestPeer(t *testing.T) {
 	dev, _ := ram(mib)
 	r := newRig(t, Config{}, dev)
 	r.connect(false)
+	r.table.mu.Lock()
+	defer r.table.mu.Unlock()
 	p := r.table.peers[0]
 	if !p.Local || p.UID != uint32(syscall.Getuid()) || p.PID != int32(syscall.Getpid()) || p.String() == "" {
 		t.Errorf("peer %+v", p)

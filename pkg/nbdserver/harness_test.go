@@ -100,8 +100,11 @@ func (r *rig) stop() {
 		r.t.Errorf("shutdown: %v", err)
 		return
 	}
-	if r.table.longest > nbd.MaxString {
-		r.t.Errorf("a name of %d bytes got as far as Exports", r.table.longest)
+	r.table.mu.Lock()
+	longest := r.table.longest
+	r.table.mu.Unlock()
+	if longest > nbd.MaxString {
+		r.t.Errorf("a name of %d bytes got as far as Exports", longest)
 	}
 	m := r.srv.mem
 	m.mu.Lock()
