@@ -67,8 +67,11 @@ func Run(ctx context.Context, args []string, a *App) int {
 func (a *App) fail(err error) int {
 	fmt.Fprintln(a.Err, "error:", err)
 	var e *api.Error
+	var other interface{ Hint() string } // as secmem.MemlockError
 	if errors.As(err, &e) && e.Hint != "" {
 		fmt.Fprintln(a.Err, "hint:", e.Hint)
+	} else if errors.As(err, &other) {
+		fmt.Fprintln(a.Err, "hint:", other.Hint())
 	}
 	return api.ClassOf(err).ExitCode()
 }
