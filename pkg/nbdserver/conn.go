@@ -11,7 +11,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"sealdisk/blockdev"
 	"sealdisk/pkg/logfield"
 )
 
@@ -157,11 +156,6 @@ func (c *conn) wakeReader() {
 	case c.wake <- struct{}{}:
 	default:
 	}
-}
-
-// grantedTo makes the function that the range lock calls for r.
-func (c *conn) grantedTo(r *request) func(*blockdev.Range) {
-	return func(*blockdev.Range) { c.disk.push(r) }
 }
 
 // release gives r's granules back and lets it out of the gate.

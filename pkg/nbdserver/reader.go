@@ -150,13 +150,10 @@ const inlineRead = 64 << 10
 func (c *conn) newRequest() (*request, error) {
 	c.mu.Lock()
 	for c.freeList == nil {
-		if c.made < c.srv.cfg.MaxRequests {
-			c.made++
-			c.inUse++
-			c.mu.Unlock()
-			r := &request{c: c}
-			r.rng.Granted = c.grantedTo(r)
-			return r, nil
+		if n := min(slab, c.srv.cfg.MaxRequests-c.made); n > 0 {
+			c.made += n
+			c.freeList = makeRequests(c, n)
+			break
 		}
 		c.readerWaits = true
 		c.mu.Unlock()

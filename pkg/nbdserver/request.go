@@ -1,28 +1,53 @@
 package nbdserver
 
 import (
+	"unsafe"
+
 	"sealdisk/blockdev"
 	"sealdisk/pkg/nbd"
 )
 
 // request is one request from its header to its reply. Requests belong to
-// their connection, are made once and used again. At any time one of these holds it: the
+// their connection, are made a slab at a time and used again. At any time one of these holds it: the
 // reader, the range lock (waiting), the disk's queue, a worker, the connection's limbo,
 // its replies or its free list; whoever takes it over may change it.
 type request struct {
+	rng    blockdev.Range // first: granted finds the request by it
+	locked bool           // rng was given to the range lock
+
 	c    *conn
 	next *request // in whatever list holds it
 
 	hdr    nbd.RequestHeader
-	rng    blockdev.Range
-	locked bool // rng was given to the range lock
-
 	pieces []piece // payload of a WRITE, data of a reply
-	held   int64   // bytes reserved for them
+	first  [1]piece
+	held   int64 // bytes reserved for them
 
 	head  [maxHead]byte // the reply's header
 	nhead int
 	data  bool // the pieces follow the header
+}
+
+// slab is how many requests are made at a time.
+const slab = 32
+
+// makeRequests returns a list of n requests of c.
+func makeRequests(c *conn, n int) (list *request) {
+	all := make([]request, n)
+	for i := range all {
+		r := &all[i]
+		r.c, r.next, r.rng.Granted = c, list, granted
+		r.pieces = r.first[:0]
+		list = r
+	}
+	return list
+}
+
+// granted gives the request of rng, which had to wait for its granules, to the workers. It is
+// one function for all requests, so that they need none of their own.
+func granted(rng *blockdev.Range) {
+	r := (*request)(unsafe.Pointer(rng))
+	r.c.disk.push(r)
 }
 
 // maxMessage bounds the text of an error reply, in bytes.
