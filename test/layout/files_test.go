@@ -86,6 +86,18 @@ func checkPackages(tr tree) (complaints []string) {
 	return complaints
 }
 
+// checkText: whatever is not text was left behind by a tool, unless it is a
+// test's data.
+func checkText(tr tree) (complaints []string) {
+	for name, src := range tr {
+		if !strings.Contains(name, "testdata/") && bytes.ContainsRune(src, 0) {
+			complaints = append(complaints, name+": not a text file")
+		}
+	}
+	return complaints
+}
+
+func TestTextOnly(t *testing.T)      { expectNone(t, checkText(load(t))) }
 func TestTopLevelNames(t *testing.T) { expectNone(t, checkTopLevel(load(t))) }
 func TestFileLengths(t *testing.T)   { expectNone(t, checkLengths(load(t))) }
 func TestPackageNamesAndComments(t *testing.T) {
@@ -98,6 +110,10 @@ func TestFileChecksFindFaults(t *testing.T) {
 		{"stray directory", tree{"internal/a.go": nil}, "internal: unexpected"},
 		{"stray file", tree{"notes.txt": nil}, "notes.txt: unexpected"},
 		{"ordinary", tree{"pkg/a.go": nil, "go.mod": nil, ".ci/run": nil}, ""},
+	})
+	expectComplaints(t, checkText, []broken{
+		{"left behind", tree{"test/vm/a.state": []byte("a\x00b")}, "not a text file"},
+		{"data of a test", tree{"pkg/a/testdata/golden": []byte("a\x00b")}, ""},
 	})
 	expectComplaints(t, checkLengths, []broken{
 		{"long file", tree{"xts/a.go": []byte("package xts\n" + long)}, "602 lines"},

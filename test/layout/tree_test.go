@@ -9,7 +9,6 @@
 package layout
 
 import (
-	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -22,7 +21,7 @@ import (
 	"testing"
 )
 
-// tree is the project's text files by slash-separated path from its root.
+// tree is the project's files by slash-separated path from its root.
 type tree map[string][]byte
 
 // projectRoot is where go.mod stands, seen from this package.
@@ -70,9 +69,7 @@ var project = sync.OnceValues(func() (tree, error) {
 		if err != nil {
 			return err
 		}
-		if !bytes.ContainsRune(b, 0) {
-			out[rel] = b
-		}
+		out[rel] = b
 		return nil
 	})
 	return out, err

@@ -59,7 +59,7 @@ func TestExt4(t *testing.T) {
 
 // XFS likewise, over four connections (nbd-client -C 4).
 func TestXFSOverFourConnections(t *testing.T) {
-	run(t, "xfs", 4*time.Minute, append(begun, cycle("xfs")...))
+	run(t, "xfs", 4*time.Minute, append(append(begun, "xfs: attach", "xfs: nbd-client", "xfs: four connections"), cycle("xfs")[2:]...))
 }
 
 // Two partitions with two file systems.

@@ -6,13 +6,15 @@
 #   bin=FILE      the sealdisk binary
 #   extra=FILE    another program that the scenario needs
 # Results go to the console as lines that begin with "@@", see lib.sh.
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH=/dev/test/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/run TMPDIR=/run/tmp LANG=C
+mountpoint -q /dev || busybox mount -t devtmpfs dev /dev
+mkdir -p /dev/shm /dev/test/bin
+# Set-user-id programs lose root where another user runs the guest.
+cp /usr/bin/mount /usr/bin/umount /dev/test/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
-mountpoint -q /dev || mount -t devtmpfs dev /dev
 # The checkout may lie below a directory that is covered next.
-mkdir -p /dev/shm /dev/test
 cp -r "$lib" /dev/test/lib && cp "$bin" /dev/test/sealdisk
 [ -z "$extra" ] || cp "$extra" /dev/test/extra
 lib=/dev/test/lib bin=/dev/test/sealdisk extra=/dev/test/extra

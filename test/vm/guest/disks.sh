@@ -58,6 +58,8 @@ connect() {
 		test "$(blockdev --getsize64 $dev)" -gt 0
 }
 
+connections() { "$bin" status | tee /dev/stderr | grep -q "^nbd connections  *$1\$"; }
+
 disconnect() { nbd-client -d $1 && until_true 30 bash -c "! nbd-client -c $1"; }
 
 # fio's verify: written, read back, compared; the second run reads only, from the medium.
@@ -109,6 +111,7 @@ cycle() {
 	local fs=$1 disk=$2
 	step "$fs: attach" attach $disk
 	step "$fs: nbd-client" connect $disk /dev/nbd0 $client
+	case $client in *-C\ 4*) step "$fs: four connections" connections 4 ;; esac
 	step "$fs: mkfs" make_fs $fs /dev/nbd0
 	step "$fs: mount" mount -t $fs /dev/nbd0 /mnt
 	step "$fs: files" files /mnt
@@ -129,4 +132,4 @@ cycle() {
 	step "$fs: detach again" detach $disk
 }
 
-export -f serve authorize create attach detach connect disconnect fio_verify files same_files trim clean make_fs
+export -f serve authorize create attach detach connect connections disconnect fio_verify files same_files trim clean make_fs
