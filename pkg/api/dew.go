@@ -25,37 +25,36 @@ const (
 // Codes of the KMS API. KMS.xxxx are DEW's (API Reference, appendix "Error
 // Code"); SEALDISK.xxxx say what DEW has no code for.
 const (
-	CodeKMSInternal       = "KMS.0101"
-	CodeKMSStorage        = "KMS.0102"
-	CodeKMSURL            = "KMS.0201"
-	CodeKMSJSON           = "KMS.0202"
-	CodeKMSTooLong        = "KMS.0203"
-	CodeKMSMissing        = "KMS.0204"
-	CodeKMSKeyID          = "KMS.0205"
-	CodeKMSNotFound       = "KMS.0207"
-	CodeKMSDisabled       = "KMS.0209"
-	CodeKMSPending        = "KMS.0210"
-	CodeKMSDefaultKey     = "KMS.0211"
-	CodeKMSDeniedKey      = "KMS.0306" // no permission to access the key
-	CodeKMSDeniedAPI      = "KMS.0307" // no permission to access the API
-	CodeKMSParameter      = "KMS.0308"
-	CodeKMSAlias          = "KMS.1101"
-	CodeKMSDescription    = "KMS.1103"
-	CodeKMSAliasTaken     = "KMS.1104"
-	CodeKMSQuota          = "KMS.1105"
-	CodeKMSNotDisabled    = "KMS.1201"
-	CodeKMSNotEnabled     = "KMS.1301"
-	CodeKMSLimit          = "KMS.1601"
-	CodeKMSMarker         = "KMS.1602"
-	CodeKMSDKLength       = "KMS.1901" // create-datakey
-	CodeKMSDKLengthWP     = "KMS.2001" // create-datakey-without-plaintext
-	CodeKMSCipherText     = "KMS.2201"
-	CodeKMSCipherLength   = "KMS.2202"
-	CodeKMSVerification   = "KMS.2203" // the wrapped key does not authenticate
-	CodeKMSNoAgency       = "SEALDISK.0001"
-	CodeKMSFrozen         = "SEALDISK.0002"
-	CodeKMSUnusable       = "SEALDISK.0003" // pending activation or import
-	CodeKMSTooManyClients = "SEALDISK.0004"
+	CodeKMSInternal     = "KMS.0101"
+	CodeKMSStorage      = "KMS.0102"
+	CodeKMSURL          = "KMS.0201"
+	CodeKMSJSON         = "KMS.0202"
+	CodeKMSTooLong      = "KMS.0203"
+	CodeKMSMissing      = "KMS.0204"
+	CodeKMSKeyID        = "KMS.0205"
+	CodeKMSNotFound     = "KMS.0207"
+	CodeKMSDisabled     = "KMS.0209"
+	CodeKMSPending      = "KMS.0210"
+	CodeKMSDefaultKey   = "KMS.0211"
+	CodeKMSDeniedKey    = "KMS.0306" // no permission to access the key
+	CodeKMSDeniedAPI    = "KMS.0307" // no permission to access the API
+	CodeKMSParameter    = "KMS.0308"
+	CodeKMSAlias        = "KMS.1101"
+	CodeKMSDescription  = "KMS.1103"
+	CodeKMSAliasTaken   = "KMS.1104"
+	CodeKMSQuota        = "KMS.1105"
+	CodeKMSNotDisabled  = "KMS.1201"
+	CodeKMSNotEnabled   = "KMS.1301"
+	CodeKMSLimit        = "KMS.1601"
+	CodeKMSMarker       = "KMS.1602"
+	CodeKMSDKLength     = "KMS.1901" // create-datakey
+	CodeKMSDKLengthWP   = "KMS.2001" // create-datakey-without-plaintext
+	CodeKMSCipherText   = "KMS.2201"
+	CodeKMSCipherLength = "KMS.2202"
+	CodeKMSVerification = "KMS.2203" // the wrapped key does not authenticate
+	CodeKMSNoAgency     = "SEALDISK.0001"
+	CodeKMSFrozen       = "SEALDISK.0002"
+	CodeKMSUnusable     = "SEALDISK.0003" // pending activation or import
 )
 
 // KMSError is the body of every failed KMS request.

@@ -40,6 +40,7 @@ var mapping = []struct {
 	{luks2.ErrWrongKey, api.ClassCorrupt, api.CodeVolumeError, "restore the header from a backup: it does not belong to this data key", false},
 	{luks2.ErrUnsupported, api.ClassCorrupt, api.CodeVolumeError, "sealdisk opens only the containers that it writes", false},
 	{luks2.ErrDamaged, api.ClassCorrupt, api.CodeVolumeError, "restore the first 16 MiB of the image from a backup", false},
+	{luks2.ErrConflict, api.ClassConflict, api.CodeVolumeError, "something else changed the header meanwhile, such as cryptsetup: try again", false},
 	{luks2.ErrNotLUKS2, api.ClassCorrupt, api.CodeVolumeError, "restore the first 16 MiB of the image from a backup", false},
 
 	{blockdev.ErrSyncFailed, api.ClassInternal, api.CodeVolumeError, "data written since the last flush may be lost; the next attach needs --accept-data-loss", false},

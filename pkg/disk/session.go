@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"sync"
-	"syscall"
 
 	"sealdisk/blockdev"
 	"sealdisk/blockdev/luks2"
@@ -23,8 +20,7 @@ type session struct {
 	region *secmem.Region  // nil if unencrypted
 	device blockdev.Device // the plaintext
 	crypt  *blockdev.Crypt // device, if encrypted
-	watch  watched
-	uri    string // set by Publish
+	uri    string          // set by Publish
 }
 
 func (s *session) keyMemory() secmem.Mode {
@@ -36,10 +32,11 @@ func (s *session) keyMemory() secmem.Mode {
 
 // openSession opens the disk r: header against catalog, key from the KMS, and the
 // header's digest and MAC with the key. It changes nothing but a damaged copy of
-// the header. onSyncError is called once, on any goroutine, if a sync of the
-// image fails.
+// the header. onSyncError is called once, before the request that fails is answered,
+// if a sync of the image fails: the catalog must know of it even if this process
+// is killed before the disk is detached.
 func (m *Manager) openSession(ctx context.Context, r *Record, readOnly bool, onSyncError func(error)) (_ *session, err error) {
-	s := &session{watch: watched{tell: onSyncError}}
+	s := &session{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -57,12 +54,13 @@ func (m *Manager) openSession(ctx context.Context, r *Record, readOnly bool, onS
 	if err != nil {
 		return s, err
 	}
-	opt := blockdev.FileOptions{Size: r.Size, ReadOnly: readOnly, Discard: r.Discard, Preallocate: r.Preallocated}
+	opt := blockdev.FileOptions{Size: r.Size, ReadOnly: readOnly, Discard: r.Discard, Preallocate: r.Preallocated,
+		OnSyncError: onSyncError}
 	if r.Encryption == nil {
 		if err := checkImageSize(r, st.Size(), 0); err != nil {
 			return s, err
 		}
-		file, err := m.openFile(path, opt, &s.watch)
+		file, err := m.openFile(path, opt)
 		if err == nil {
 			s.device = file
 		}
@@ -72,7 +70,7 @@ func (m *Manager) openSession(ctx context.Context, r *Record, readOnly bool, onS
 		return s, err
 	}
 	opt.Offset = luks2.DataOffset
-	file, err := m.openFile(path, opt, &s.watch)
+	file, err := m.openFile(path, opt)
 	if err != nil {
 		return s, err
 	}
@@ -111,7 +109,6 @@ func (s *session) close() error {
 	var errs []error
 	if s.device != nil {
 		errs = append(errs, s.device.Close())
-		s.watch.told.Wait()
 	}
 	if s.region != nil {
 		errs = append(errs, s.region.Destroy())
@@ -124,53 +121,19 @@ func (s *session) close() error {
 
 func roundUp(n, unit int) int { return (n + unit - 1) / unit * unit }
 
-// openFile is blockdev.OpenFile with onSyncError told of the first failed sync.
-func (m *Manager) openFile(path string, opt blockdev.FileOptions, w *watched) (*blockdev.File, error) {
+// openFile is blockdev.OpenFile, with what a test puts in between.
+func (m *Manager) openFile(path string, opt blockdev.FileOptions) (*blockdev.File, error) {
 	st, err := blockdev.OpenStorage(path, opt.ReadOnly)
 	if err != nil {
 		return nil, err
 	}
-	w.Storage = st
 	if m.storage != nil {
-		w.Storage = m.storage(st)
+		st = m.storage(st)
 	}
-	f, err := blockdev.NewFile(w, opt)
+	f, err := blockdev.NewFile(st, opt)
 	if err != nil {
 		st.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return f, nil
-}
-
-// watched tells of the first failed sync at once, since the catalog must know of it even
-// if this process is killed before the disk is detached.
-type watched struct {
-	blockdev.Storage
-	tell func(error)
-	once sync.Once
-	told sync.WaitGroup
-}
-
-func (w *watched) Sync() error {
-	err := w.Storage.Sync()
-	if err != nil && !errors.Is(err, syscall.EINTR) {
-		w.note(err)
-	}
-	return err
-}
-
-// PwriteSync may fail without a loss: when the storage is full, or does not know how to.
-func (w *watched) PwriteSync(p []byte, off int64) (int, error) {
-	n, err := w.Storage.PwriteSync(p, off)
-	if err != nil && !slices.ContainsFunc(harmless, func(e syscall.Errno) bool { return errors.Is(err, e) }) {
-		w.note(err)
-	}
-	return n, err
-}
-
-var harmless = []syscall.Errno{syscall.EINTR, syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.ENOSPC, syscall.EDQUOT}
-
-// note does not hold up the I/O.
-func (w *watched) note(err error) {
-	w.once.Do(func() { w.told.Go(func() { w.tell(err) }) })
 }
