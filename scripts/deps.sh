@@ -27,6 +27,7 @@ nbd-client        nbd-client
 python3-cryptography py:cryptography
 python3-cryptography-vectors py:cryptography_vectors
 python3-libnbd    py:nbd
+qemu-user-static  qemu-aarch64-static
 qemu-utils        qemu-io
 strace            strace
 user-mode-linux   linux.uml

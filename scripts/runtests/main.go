@@ -32,6 +32,7 @@ func main() {
 		// Both: what counts allocations leaves itself out under the race detector.
 		r.goTest("unit tests", []string{"-timeout", "15m"}, unitPackages())
 		r.goTest("unit tests, race detector on", []string{"-race", "-timeout", "15m"}, unitPackages())
+		r.tiers()
 		r.asRoot = true
 		// One package at a time: they start daemons and guests, and have deadlines.
 		r.goTest("against real clients and a real kernel", []string{"-p", "1", "-timeout", "15m"}, systemPackages())
@@ -49,6 +50,15 @@ func main() {
 		os.Exit(2)
 	}
 	os.Exit(r.summary())
+}
+
+// tiers runs the cipher's tests where other tiers than this machine's are
+// chosen: without assembly, and on arm64 under user-mode emulation.
+func (r *runner) tiers() {
+	r.goTest("cipher without assembly", []string{"-tags", "purego"}, []string{"./xts"})
+	r.env = []string{"GOARCH=arm64", "CGO_ENABLED=0"}
+	r.goTest("cipher on arm64", []string{"-exec", "qemu-aarch64-static"}, []string{"./xts"})
+	r.env = nil
 }
 
 // withPrograms are the unit tests that need something installed beside Go:

@@ -11,7 +11,8 @@ import (
 )
 
 type runner struct {
-	asRoot        bool // run go test as root, if need be of a user namespace
+	asRoot        bool     // run go test as root, if need be of a user namespace
+	env           []string // added to the environment of go test
 	verbose       bool
 	start         time.Time
 	passed, failN int
@@ -69,6 +70,7 @@ func (r *runner) goTest(title string, flags, pkgs []string) {
 		argv = append([]string{"unshare", "--user", "--map-root-user", "--mount"}, argv...)
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), r.env...)
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err == nil {
