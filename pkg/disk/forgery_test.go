@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"sealdisk/blockdev/luks2"
 	"sealdisk/pkg/api"
 )
@@ -89,7 +91,7 @@ func TestForgedHeaders(t *testing.T) {
 		"key id, MAC as it was":      {false, func(h *luks2.Header) { h.Token.KeyID = "1" + testKey[1:] }, "key"},
 		"key id, resealed":           {true, func(h *luks2.Header) { h.Token.KeyID = "1" + testKey[1:] }, "key"},
 		"KMS":                        {true, func(h *luks2.Header) { h.Token.Provider = "mine" }, "KMS"},
-		"disk id":                    {true, func(h *luks2.Header) { h.Token.DiskID = "1" + h.Token.DiskID[1:]; h.UUID = h.Token.DiskID }, "UUID"},
+		"disk id":                    {true, func(h *luks2.Header) { h.UUID = uuid.NewString(); h.Token.DiskID = h.UUID }, "UUID"},
 		"project":                    {true, func(h *luks2.Header) { h.Token.Project = "other" }, "project"},
 		"sector size":                {true, func(h *luks2.Header) { h.SectorSize = 512 }, "sector size"},
 		"fixed data size":            {true, func(h *luks2.Header) { h.DataSize = 4096 }, "size"},
