@@ -73,6 +73,9 @@ func RunEngine(ctx context.Context, cfg EngineConfig, version string, log *zap.L
 		return err
 	}
 	defer e.link.Close()
+	if err := e.link.meet(ctx); err != nil {
+		return err
+	}
 	activated, err := engineActivated()
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 type launcherLink struct {
 	conn *net.UnixConn
 	gone chan struct{} // the launcher's end is closed
+	met  chan struct{} // closed once the launcher told of this very engine
 
 	mu      sync.Mutex
 	last    uint64
@@ -31,13 +32,14 @@ func newLauncherLink(f *os.File) (*launcherLink, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &launcherLink{conn: conn, gone: make(chan struct{}), waiting: map[uint64]chan<- string{}}
+	l := &launcherLink{conn: conn, gone: make(chan struct{}), met: make(chan struct{}), waiting: map[uint64]chan<- string{}}
 	go l.read()
 	return l, nil
 }
 
 func (l *launcherLink) read() {
 	defer close(l.gone)
+	met := false
 	for {
 		var m fromLauncher
 		files, err := receiveLink(l.conn, &m)
@@ -48,12 +50,29 @@ func (l *launcherLink) read() {
 		l.mu.Lock()
 		if m.State != nil {
 			l.state = *m.State
+			if !met && l.state.Processes.Engine == os.Getpid() {
+				met = true
+				close(l.met)
+			}
 		}
 		if answer := l.waiting[m.ID]; answer != nil {
 			answer <- m.Error // has room for one
 			delete(l.waiting, m.ID)
 		}
 		l.mu.Unlock()
+	}
+}
+
+// meet waits until the launcher told of this engine, so that no status is given out
+// before that.
+func (l *launcherLink) meet(ctx context.Context) error {
+	select {
+	case <-l.met:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.gone:
+		return errNoLauncher
 	}
 }
 
