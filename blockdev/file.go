@@ -207,8 +207,10 @@ var errNoDsync = errors.New("no RWF_DSYNC")
 // its own descriptor, knows of no lost write.
 func (f *File) writeSync(p []byte, at int64) error {
 	for len(p) > 0 {
-		n, err := f.st.PwriteSync(p, at)
+		n, err := f.syncs.writeThrough(p, at)
 		switch {
+		case errors.Is(err, ErrSyncFailed):
+			return err
 		case err == syscall.EINTR:
 		case err == syscall.EOPNOTSUPP || err == syscall.ENOSYS:
 			return errNoDsync
@@ -217,8 +219,6 @@ func (f *File) writeSync(p []byte, at int64) error {
 				return serr
 			}
 			return ioError("write", at, len(p), err)
-		case err != nil:
-			return f.syncs.fail(ioError("write through", at, len(p), err))
 		case n <= 0:
 			return ioError("write", at, len(p), io.ErrShortWrite)
 		default:
@@ -276,6 +276,8 @@ type syncer struct {
 	stop *atomic.Uint32
 	tell func(error) // of the first failure; may be nil
 
+	through sync.RWMutex // held shared from a write-through's call to its failure on record
+
 	mu       sync.Mutex
 	turn     sync.Cond
 	running  bool
@@ -303,7 +305,11 @@ func (s *syncer) sync() error {
 		for err == syscall.EINTR {
 			err = s.st.Sync()
 		}
+		// A write-through that failed meanwhile may have taken data of others with it, which
+		// this sync then found clean: it is recorded before this sync counts.
+		s.through.Lock()
 		s.mu.Lock()
+		s.through.Unlock()
 		s.running = false
 		s.finished = s.started
 		if err != nil {
@@ -314,12 +320,21 @@ func (s *syncer) sync() error {
 	return s.failed
 }
 
-// fail records that a write-through failed and returns the sticky error.
-func (s *syncer) fail(err error) error {
+// writeThrough is one synchronous write. What it returns is what the storage said of the
+// write alone; a failure to make it durable is recorded and returned as
+// ErrSyncFailed.
+func (s *syncer) writeThrough(p []byte, at int64) (int, error) {
+	s.through.RLock()
+	defer s.through.RUnlock()
+	n, err := s.st.PwriteSync(p, at)
+	switch {
+	case err == nil, err == syscall.EINTR, err == syscall.EOPNOTSUPP, err == syscall.ENOSYS, isNoSpace(err):
+		return n, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failLocked(err)
-	return s.failed
+	s.failLocked(ioError("write through", at, len(p), err))
+	return n, s.failed
 }
 
 // failLocked lets go of the lock while it tells.
