@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"sealdisk/blockdev"
 	"sealdisk/blockdev/blockdevtest"
 )
@@ -17,24 +19,39 @@ import (
 // system and tmpfs, and those of SEALDISK_TEST_DIRS (NAME=DIR, separated by
 // commas).
 func fileSystems(t testing.TB) map[string]string {
-	shm, err := os.MkdirTemp("/dev/shm", "blockdev")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(shm) })
-	dirs := map[string]string{"disk": t.TempDir(), "tmpfs": shm}
+	dirs := map[string]string{"disk": tempDir(t, onDisk(t)), "tmpfs": tempDir(t, "/dev/shm")}
 	if more := os.Getenv("SEALDISK_TEST_DIRS"); more != "" {
 		for pair := range strings.SplitSeq(more, ",") {
 			name, parent, _ := strings.Cut(pair, "=")
-			dir, err := os.MkdirTemp(parent, "blockdev")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { os.RemoveAll(dir) })
-			dirs[name] = dir
+			dirs[name] = tempDir(t, parent)
 		}
 	}
 	return dirs
+}
+
+// onDisk is a directory for temporary files that is no tmpfs, as /tmp is on many
+// systems.
+func onDisk(t testing.TB) string {
+	t.Helper()
+	for _, dir := range []string{os.TempDir(), "/var/tmp"} {
+		var fs unix.Statfs_t
+		if unix.Statfs(dir, &fs) == nil && fs.Type != unix.TMPFS_MAGIC {
+			return dir
+		}
+	}
+	t.Fatal("neither the temporary directory nor /var/tmp is on a disk: set TMPDIR")
+	return ""
+}
+
+// tempDir makes a directory in parent that goes with the test.
+func tempDir(t testing.TB, parent string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(parent, "blockdev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 // sparse makes a file of size bytes, all hole.

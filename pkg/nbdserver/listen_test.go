@@ -98,7 +98,7 @@ func TestLoopbackOnly(t *testing.T) {
 
 // TestTCP serves a client on loopback.
 func TestTCP(t *testing.T) {
-	l, err := ListenLoopback("localhost:0")
+	l, err := ListenLoopback("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
