@@ -6,11 +6,13 @@ import "time"
 type Path uint8
 
 const (
-	// PathAuto runs on the connection's reader what can't block, and gives
-	// the rest to workers.
+	// PathAuto runs in the leader's seat what is short and should not block,
+	// long ones on its goroutine when somebody else has the seat, and gives the rest to workers.
 	PathAuto Path = iota
-	// PathInline runs everything that need not wait for a lock on the reader.
+	// PathInline runs everything that need not wait for a lock in the leader's seat.
 	PathInline
+	// PathPass gives the seat away for each request.
+	PathPass
 	// PathWorker gives every request to a worker.
 	PathWorker
 )

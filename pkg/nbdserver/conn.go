@@ -28,10 +28,14 @@ type conn struct {
 	disk *disk
 	use  memUser
 
-	// The reader's.
-	in       input
-	exec     *executor
-	isCorked bool
+	crew    crew
+	members sync.WaitGroup
+	ended   chan ending // the leader's last word
+
+	// The leader's.
+	in             input
+	isCorked       bool
+	todo, todoTail *request // granted writes of the batch in the buffer
 
 	fate     atomic.Int32
 	hung     atomic.Bool // a hang-up was seen: something is in limbo
@@ -40,7 +44,8 @@ type conn struct {
 
 	mu               sync.Mutex
 	freeList         *request
-	made, inUse      int // requests
+	made             int          // requests
+	under            atomic.Int32 // of them under way; changes with mu held
 	readerWaits      bool
 	limbo            *request
 	outHead, outTail *request // replies to be sent
@@ -59,7 +64,7 @@ type conn struct {
 func newConn(s *Server, n uint64, st stream, peer Peer) *conn {
 	c := &conn{
 		srv: s, s: st, peer: peer, log: s.log.With(logfield.Conn(n), logfield.Peer(peer.String())),
-		wake: make(chan struct{}, 1), writerGo: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), writerGo: make(chan struct{}, 1), ended: make(chan ending, 1),
 	}
 	c.in = input{s: st, buf: make([]byte, inputSize), stall: s.cfg.StallTimeout}
 	return c
@@ -68,8 +73,8 @@ func newConn(s *Server, n uint64, st stream, peer Peer) *conn {
 // serve speaks with the client until one of both ends it.
 func (c *conn) serve(ex Exports, half chan struct{}) {
 	defer func() {
-		c.s.close()
 		c.srv.unregister(c)
+		c.s.release()
 		if c.disk != nil {
 			c.srv.leave(c)
 		}
@@ -102,26 +107,34 @@ func (c *conn) shake(ex Exports) error {
 
 // transmit serves requests until the stream ends and nothing is under way.
 func (c *conn) transmit() error {
-	c.exec = newExecutor()
 	c.in.before = c.uncork
+	c.crew.seat.Store(seatVacant)
 	go c.writer()
-	f, err := c.read()
+	c.join()
+	end := <-c.ended
 	c.in.before = nil
 	c.uncork()
-	c.setFate(f)
+	c.setFate(end.fate)
 	if fate(c.fate.Load()) == fateDead {
 		c.s.close() // the client learns of it at once
 	}
 	c.mu.Lock()
-	for c.inUse > 0 {
+	for c.under.Load() > 0 {
 		c.readerWaits = true
 		c.mu.Unlock()
 		<-c.wake
 		c.mu.Lock()
 	}
 	c.mu.Unlock()
+	c.members.Wait()
 	close(c.writerGo)
-	return plain(err)
+	return plain(end.err)
+}
+
+// ending is how the reading of a connection ended.
+type ending struct {
+	fate fate
+	err  error
 }
 
 // plain removes what is no news from the reason for a connection's end.
@@ -195,7 +208,7 @@ func (c *conn) free(list *request) {
 		r := list
 		list, r.next = r.next, c.freeList
 		c.freeList = r
-		c.inUse--
+		c.under.Add(-1)
 	}
 	wake := c.readerWaits
 	c.readerWaits = false

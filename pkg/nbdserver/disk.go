@@ -30,6 +30,7 @@ type disk struct {
 	log   *zap.Logger
 	limit int // of workers
 	refs  int // connections; guarded by Server.mu
+	pace  pace
 
 	mu         sync.Mutex
 	work       sync.Cond

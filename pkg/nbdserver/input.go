@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"time"
+
+	"sealdisk/pkg/nbd"
 )
 
 // input is the reading side of a connection: one buffer that a single
@@ -129,7 +131,7 @@ func (in *input) receive(pieces []piece) error {
 		}
 		in.vec[0] = in.vec[0][at:]
 		if k == len(pieces) {
-			in.vec[k] = in.buf
+			in.vec[k] = in.buf[:in.ahead(pieces)]
 			k++
 		}
 		n, err := in.fill(in.vec[:k], true)
@@ -147,6 +149,18 @@ func (in *input) receive(pieces []piece) error {
 		}
 	}
 	return nil
+}
+
+// longPayload is where copying costs more than one more system call, in bytes.
+const longPayload = 32 << 10
+
+// ahead is how much is read beyond a payload: with long ones, which come one after
+// the other, no more than a header, so that the next payload goes straight to its place.
+func (in *input) ahead(pieces []piece) int {
+	if len(pieces[0].b) < longPayload {
+		return len(in.buf)
+	}
+	return nbd.RequestHeaderSize
 }
 
 // slurp reads what is left of a stream whose client is gone into the buffer. It reports false

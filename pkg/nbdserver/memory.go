@@ -108,7 +108,7 @@ func (m *memory) giveLocked(u *memUser, n int64) {
 func (m *memory) reserve(u *memUser, n int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if u.used+n <= m.conn && u.acct.head == nil && m.fitsLocked(u.acct, n, len(m.waiting) == 0) {
+	if m.freeLocked(u, n) {
 		m.takeLocked(u, n)
 		return true
 	}
@@ -123,6 +123,17 @@ func (m *memory) settled(u *memUser) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return u.collectLocked()
+}
+
+// fits reports whether reserve would not wait.
+func (m *memory) fits(u *memUser, n int64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.freeLocked(u, n)
+}
+
+func (m *memory) freeLocked(u *memUser, n int64) bool {
+	return u.used+n <= m.conn && u.acct.head == nil && m.fitsLocked(u.acct, n, len(m.waiting) == 0)
 }
 
 func (u *memUser) collectLocked() bool {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"sealdisk/blockdev"
 	"sealdisk/pkg/nbd"
 )
 
@@ -12,47 +13,109 @@ var errStopped = errors.New("server stops reading")
 
 // How a request travels:
 //
-//  1. The reader parses it out of its buffer, which one readv filled with many, and validates it.
+//  1. The leader parses it out of its buffer, which one system call filled with many, and validates it.
 //  2. It reserves the memory for its payload or reply, and takes the payload in.
 //  3. It passes the gate and asks for its granules, in order of arrival.
-//  4. Granted at once and sure not to block, it runs on the reader; else a worker of the
+//  4. Granted at once, it runs in the leader's seat if it is short and should not block; if
+//     it is long, on the leader's goroutine once somebody else has the seat; else a worker of the
 //     disk runs it, as soon as the granules are granted. Nothing waits for a lock.
 //  5. The granules are released and the reply is queued; see writer.go.
 //  6. Sent, its memory is given back and it is used again.
 //
-// conn.mu guards the lists; no lock is held during a system call, apart from
-// those of Go's poller.
+// Short writes wait in c.todo until the batch that they came with is parsed: one look
+// whether the client is still there then serves them all. They hold granules and memory, so
+// they run before the leader waits for anything, and they run between two requests, since the seat may be lost with them.
+//
+// conn.mu guards the lists; no lock is held during a system call.
 
-// read serves requests until the stream ends, and returns what becomes of those under way.
-func (c *conn) read() (fate, error) {
+// lead reads requests, until the seat is given away or the stream ends (more
+// is false). The request that it returns, if any, is to be run then.
+func (c *conn) lead(x *executor) (run *request, more bool) {
+	c.yield() // what a leader left that lost its seat
 	for {
-		if _, err := c.in.need(nbd.RequestHeaderSize); err != nil {
-			return c.ending(err)
-		}
-		for c.in.buffered() >= nbd.RequestHeaderSize {
-			if c.stopping.Load() {
-				return fateClosing, errStopped
+		if !c.atHand() {
+			if !c.runTodo(x) {
+				return nil, true
 			}
-			c.cork()
-			r, err := c.newRequest()
-			if err != nil {
-				return c.ending(err)
-			}
-			nbd.GetRequestHeader(c.in.buf[c.in.r:], &r.hdr)
-			c.in.skip(nbd.RequestHeaderSize)
-			if r.hdr.RequestMagic != nbd.MagicRequest {
-				c.free(r)
-				return fateDead, fmt.Errorf("request: %w", errBadMagic)
-			}
-			if r.cmd() == nbd.CmdDisc {
-				c.free(r)
-				return fateDisc, nil
-			}
-			if err := c.accept(r); err != nil {
-				return c.ending(err)
+			if _, err := c.in.need(nbd.RequestHeaderSize); err != nil {
+				return c.over(c.ending(err))
 			}
 		}
+		if c.stopping.Load() {
+			if !c.runTodo(x) {
+				return nil, true
+			}
+			return c.over(fateClosing, errStopped)
+		}
+		c.cork()
+		r := c.tryRequest()
+		if r == nil {
+			if !c.runTodo(x) {
+				return nil, true
+			}
+			var err error
+			if r, err = c.newRequest(); err != nil {
+				return c.over(c.ending(err))
+			}
+		}
+		nbd.GetRequestHeader(c.in.buf[c.in.r:], &r.hdr)
+		if r.hdr.RequestMagic != nbd.MagicRequest || r.cmd() == nbd.CmdDisc {
+			disc := r.hdr.RequestMagic == nbd.MagicRequest
+			c.free(r)
+			switch {
+			case !c.runTodo(x):
+				return nil, true
+			case disc:
+				c.in.skip(nbd.RequestHeaderSize)
+				return c.over(fateDisc, nil)
+			default:
+				return c.over(fateDead, fmt.Errorf("request: %w", errBadMagic))
+			}
+		}
+		if c.todo != nil && !c.fits(r) {
+			c.free(r)
+			if !c.runTodo(x) {
+				return nil, true
+			}
+			continue
+		}
+		c.in.skip(nbd.RequestHeaderSize)
+		long, err := c.accept(x, r)
+		if err != nil {
+			return c.over(c.ending(err))
+		}
+		if !long {
+			continue
+		}
+		if !c.runTodo(x) {
+			return r, true
+		}
+		if !c.crew.spare() {
+			c.disk.push(r)
+			continue
+		}
+		c.uncork()
+		c.leave()
+		return r, true
 	}
+}
+
+// over ends the reading.
+func (c *conn) over(f fate, err error) (*request, bool) {
+	c.crew.dismiss()
+	c.ended <- ending{f, err}
+	return nil, false
+}
+
+// atHand reports whether the next request is in the buffer, payload and all.
+func (c *conn) atHand() bool {
+	n := c.in.buffered()
+	if n < nbd.RequestHeaderSize {
+		return false
+	}
+	var h nbd.RequestHeader
+	nbd.GetRequestHeader(c.in.buf[c.in.r:], &h)
+	return nbd.Command(h.Type) != nbd.CmdWrite || int64(n) >= nbd.RequestHeaderSize+int64(h.Length)
 }
 
 // ending tells how a stream ended that can't be read any more.
@@ -66,41 +129,53 @@ func (c *conn) ending(err error) (fate, error) {
 	return fateDead, err
 }
 
-// accept takes a parsed request in. An error means that the stream is lost.
-func (c *conn) accept(r *request) error {
-	h := &r.hdr
-	var payload int64
-	if r.cmd() == nbd.CmdWrite {
-		payload = int64(h.Length)
-	}
-	if errno, msg := validate(h, &c.neg); errno != 0 {
-		return c.refuse(r, payload, errno, msg)
-	}
-	var size uint32
+// bytesOf is the payload of a request in the stream, and the memory that it needs.
+func bytesOf(r *request) (payload int64, size uint32) {
 	switch r.cmd() {
-	case nbd.CmdRead, nbd.CmdWrite:
-		size = h.Length
+	case nbd.CmdWrite:
+		return int64(r.hdr.Length), r.hdr.Length
+	case nbd.CmdRead:
+		return 0, r.hdr.Length
 	case nbd.CmdBlockStatus:
-		size = statusBytes
+		return 0, statusBytes
+	}
+	return 0, 0
+}
+
+// fits reports whether r could be accepted now without waiting for memory.
+func (c *conn) fits(r *request) bool {
+	if errno, _ := validate(&r.hdr, &c.neg); errno != 0 {
+		return true
+	}
+	_, size := bytesOf(r)
+	return size == 0 || c.srv.mem.fits(&c.use, reserved(r.hdr.Offset, size))
+}
+
+// accept takes a parsed request in and reports whether it is a long one that is still to be run.
+// An error means that the stream is lost.
+func (c *conn) accept(x *executor, r *request) (long bool, err error) {
+	h := &r.hdr
+	payload, size := bytesOf(r)
+	if errno, msg := validate(h, &c.neg); errno != 0 {
+		return false, c.refuse(r, payload, errno, msg)
 	}
 	if size > 0 {
 		if err := c.reserve(r, h.Offset, size, payload); err != nil {
 			c.free(r)
-			return err
+			return false, err
 		}
 		if err := c.srv.mem.fill(r, h.Offset, size); err != nil {
 			c.disk.fault(r.cmd(), err)
-			return c.refuse(r, payload, nbd.ENOMEM, "no memory")
+			return false, c.refuse(r, payload, nbd.ENOMEM, "no memory")
 		}
 	}
 	if payload > 0 {
 		if err := c.in.receive(r.pieces); err != nil {
 			c.free(r)
-			return err
+			return false, err
 		}
 	}
-	c.start(r)
-	return nil
+	return c.start(x, r), nil
 }
 
 // refuse drains the payload, which follows whatever is wrong with the
@@ -115,45 +190,144 @@ func (c *conn) refuse(r *request, payload int64, errno nbd.Errno, msg string) er
 	return nil
 }
 
-// start gives a request that has arrived whole its turn.
-func (c *conn) start(r *request) {
-	if !c.disk.gate.enter() {
+// start gives a request that has arrived whole its turn, and reports whether it is a long one
+// that is still to be run.
+func (c *conn) start(x *executor, r *request) (long bool) {
+	d := c.disk
+	if !d.gate.enter() {
 		r.fail(nbd.ESHUTDOWN, "disk is being detached")
 		c.reply(r)
-		return
+		return false
 	}
 	if r.locks() {
 		r.rng.Off, r.rng.Len, r.rng.Exclusive = int64(r.hdr.Offset), int64(r.hdr.Length), r.changes()
 		r.locked = true
-		if !c.disk.locks.Acquire(&r.rng) {
-			return // granted gives it to the workers
+		if !d.locks.Acquire(&r.rng) {
+			return false // granted gives it to the workers
 		}
 	}
 	switch c.srv.cfg.Path {
-	case PathAuto:
-		if r.cmd() == nbd.CmdRead && c.disk.now != nil && r.hdr.Length <= inlineRead && c.exec.runNow(r) {
-			return
-		}
 	case PathInline:
-		c.exec.run(r)
-		return
+		x.run(r)
+		return false
+	case PathWorker:
+		d.push(r)
+		return false
+	case PathPass:
+		return true
 	}
-	c.disk.push(r)
+	switch {
+	case r.cmd() == nbd.CmdRead && d.now != nil:
+		if c.short(r) {
+			if !x.runNow(r) {
+				d.push(r)
+			}
+			return false
+		}
+		return true
+	case r.cmd() == nbd.CmdWrite && r.devFlags()&blockdev.FUA == 0 && d.pace.fast():
+		if c.short(r) {
+			r.next = nil
+			if c.todo == nil {
+				c.todo = r
+			} else {
+				c.todoTail.next = r
+			}
+			c.todoTail = r
+			return false
+		}
+		return true
+	}
+	d.push(r)
+	return false
 }
 
-// inlineRead is the longest read, in bytes, that runs on the reader: longer ones would keep
-// the requests behind it waiting.
-const inlineRead = 64 << 10
+const (
+	// shortRequest is the most payload, in bytes, of a request that runs in the
+	// leader's seat.
+	shortRequest = 32 << 10
+	// shortAlone is that of one that keeps nobody waiting.
+	shortAlone = 512 << 10
+)
 
-// newRequest takes a request from the free list, makes one, or waits for one
-// when as many as allowed are under way.
+// short reports whether r is to run in the leader's seat. r is alone if it is the only
+// request under way, as far as is known.
+func (c *conn) short(r *request) bool {
+	n := r.hdr.Length
+	return n <= shortRequest || n <= shortAlone && c.in.buffered() == 0 && c.under.Load() == 1
+}
+
+// runTodo runs the writes that wait for the end of their batch. False means that
+// the seat is lost.
+func (c *conn) runTodo(x *executor) bool {
+	if c.todo == nil {
+		return true
+	}
+	alive := fate(c.fate.Load()) == fateAlive && !c.s.hungUp(x.probe)
+	last := clock()
+	for c.todo != nil {
+		r := c.todo
+		c.todo, r.next = r.next, nil
+		if !alive && !c.mayRun(r, x.probe) {
+			continue
+		}
+		turn := c.crew.turn.Load() + 1
+		c.crew.turn.Store(turn)
+		c.srv.watch.kick()
+		err := x.do(r)
+		mine := c.crew.turn.CompareAndSwap(turn, turn+1)
+		if mine {
+			now := clock()
+			c.disk.pace.took(now-last, r.hdr.Length)
+			last = now
+		}
+		c.complete(r, err)
+		if !mine {
+			return false
+		}
+	}
+	return true
+}
+
+// yield leaves the writes that wait for the end of their batch to the workers.
+func (c *conn) yield() {
+	for c.todo != nil {
+		r := c.todo
+		c.todo, r.next = r.next, nil
+		c.disk.push(r)
+	}
+}
+
+// tryRequest takes a request from the free list or makes one; nil when as many as allowed
+// are under way.
+func (c *conn) tryRequest() *request {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tryRequestLocked()
+}
+
+func (c *conn) tryRequestLocked() *request {
+	if c.freeList == nil {
+		n := min(slab, c.srv.cfg.MaxRequests-c.made)
+		if n <= 0 {
+			return nil
+		}
+		c.made += n
+		c.freeList = makeRequests(c, n)
+	}
+	r := c.freeList
+	c.freeList, r.next = r.next, nil
+	c.under.Add(1)
+	return r
+}
+
+// newRequest is tryRequest that waits.
 func (c *conn) newRequest() (*request, error) {
 	c.mu.Lock()
-	for c.freeList == nil {
-		if n := min(slab, c.srv.cfg.MaxRequests-c.made); n > 0 {
-			c.made += n
-			c.freeList = makeRequests(c, n)
-			break
+	for {
+		if r := c.tryRequestLocked(); r != nil {
+			c.mu.Unlock()
+			return r, nil
 		}
 		c.readerWaits = true
 		c.mu.Unlock()
@@ -162,11 +336,6 @@ func (c *conn) newRequest() (*request, error) {
 		}
 		c.mu.Lock()
 	}
-	r := c.freeList
-	c.freeList, r.next = r.next, nil
-	c.inUse++
-	c.mu.Unlock()
-	return r, nil
 }
 
 // reserve waits until size bytes at off may be used. payload bytes of the

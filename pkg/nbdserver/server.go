@@ -34,6 +34,9 @@ type Server struct {
 	log *zap.Logger
 	mem *memory
 
+	watch     *watch
+	idle      chan struct{} // closed when Shutdown is done
+	drain     sync.Once
 	mu        sync.Mutex
 	closing   chan struct{} // closed by Shutdown
 	listeners map[net.Listener]struct{}
@@ -47,13 +50,15 @@ type Server struct {
 // per request.
 func New(cfg Config, log *zap.Logger) *Server {
 	cfg = cfg.withDefaults()
-	return &Server{
-		cfg: cfg, log: log, mem: newMemory(cfg),
+	s := &Server{
+		cfg: cfg, log: log, mem: newMemory(cfg), watch: newWatch(), idle: make(chan struct{}),
 		closing:   make(chan struct{}),
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
 		disks:     make(map[*Gate]*disk),
 	}
+	go s.watchConns()
+	return s
 }
 
 // Serve accepts connections on l until Shutdown (ErrServerClosed), or until l is closed or
@@ -107,10 +112,10 @@ func (s *Server) isClosing() bool {
 
 // start serves one accepted connection, unless there are too many.
 func (s *Server) start(nc net.Conn, ex Exports, half chan struct{}) {
-	st, err := newSocket(nc, s.cfg.StallTimeout)
+	var st *socket
+	peer, err := peerOf(nc)
 	if err == nil {
-		var peer Peer
-		if peer, err = peerOf(nc); err == nil {
+		if st, err = newSocket(nc, s.cfg.StallTimeout); err == nil {
 			if c := s.register(st, peer); c != nil {
 				go func() {
 					defer s.done.Done()
@@ -123,6 +128,9 @@ func (s *Server) start(nc net.Conn, ex Exports, half chan struct{}) {
 	}
 	s.log.Warn("connection refused", logfield.Err(err))
 	<-half
+	if st != nil {
+		st.release()
+	}
 	nc.Close()
 }
 
@@ -201,13 +209,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		c.finish()
 	}
 	s.mu.Unlock()
-	idle := make(chan struct{})
-	go func() {
-		s.done.Wait()
-		close(idle)
-	}()
+	s.drain.Do(func() {
+		go func() {
+			s.done.Wait()
+			close(s.idle)
+		}()
+	})
 	select {
-	case <-idle:
+	case <-s.idle:
 		return nil
 	case <-ctx.Done():
 	}
