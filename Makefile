@@ -5,9 +5,10 @@ BIN := bin/sealdisk
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -X main.version=$(VERSION)
 RUN := $(GO) build -o bin/runtests ./scripts/runtests && bin/runtests
+BENCH_TOOL = $(GO) build -o bin/bench ./scripts/bench && bin/bench
 
 .DEFAULT_GOAL := build
-.PHONY: build demo check test test-vm test-long lint bench fuzz fuzz-long clean help
+.PHONY: build demo check test test-vm test-long lint bench bench-quick bench-go fuzz fuzz-long clean help
 
 build: ## the one binary, bin/sealdisk
 	@scripts/deps.sh go
@@ -39,7 +40,15 @@ lint: ## format, vet and staticcheck only
 	@scripts/deps.sh go
 	@$(RUN) lint
 
-bench: ## Go benchmarks of the data path
+bench: ## sealdisk beside other NBD servers, all rows (tens of minutes); BENCH='-rows core' passes flags
+	@scripts/deps.sh bench
+	@$(BENCH_TOOL) $(BENCH)
+
+bench-quick: ## the core rows against nbdkit, plain and encrypted (about two minutes)
+	@scripts/deps.sh bench
+	@$(BENCH_TOOL) -quick $(BENCH)
+
+bench-go: ## Go benchmarks of the data path
 	$(GO) test -run '^$$' -bench . -benchmem ./xts/... ./blockdev/... ./pkg/nbd/... ./pkg/nbdserver/...
 
 fuzz: ## every fuzz target for 20 seconds
@@ -52,4 +61,4 @@ clean: ## what make built
 	rm -rf bin dist
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; do printf '  make %-10s %s\n' "$$t" "$$d"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; do printf '  make %-11s %s\n' "$$t" "$$d"; done

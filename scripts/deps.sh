@@ -1,5 +1,6 @@
 #!/bin/bash
-# deps.sh demo|test: sees to what the demo or the tests need beyond Go.
+# deps.sh demo|test|bench: sees to what the demo, the tests or the benchmarks
+# need beyond Go.
 # Root: installs what is missing with apt-get, visibly. Others: prints
 # one line to run, and exits 2. Nothing missing: says nothing.
 set -u
@@ -34,6 +35,11 @@ user-mode-linux   linux.uml
 util-linux        setpriv
 xfsprogs          mkfs.xfs
 '
+bench='
+fio               fio
+nbdkit            nbdkit
+qemu-utils        qemu-nbd
+'
 
 go_is_new_enough() {
 	local have
@@ -63,9 +69,10 @@ present() {
 case ${1-} in
 demo) wanted=$demo ;;
 test) wanted=$test ;;
+bench) wanted=$bench ;;
 go) wanted= ;;
 *)
-	echo "usage: $0 demo|test|go" >&2
+	echo "usage: $0 demo|test|bench|go" >&2
 	exit 2
 	;;
 esac
