@@ -24,7 +24,7 @@ func describeMachine(ctx context.Context, o *options) string {
 	item("CPU", fmt.Sprintf("%s, %d cores", cpuModel(string(cpuinfo)), runtime.NumCPU()))
 	item("CPU features", cpuFeatures(string(cpuinfo)))
 	meminfo, _ := os.ReadFile("/proc/meminfo")
-	item("memory", memory(string(meminfo)))
+	item("memory", memorySize(string(meminfo)))
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		item("kernel", unix.ByteSliceToString(u.Sysname[:])+" "+unix.ByteSliceToString(u.Release[:])+" "+unix.ByteSliceToString(u.Machine[:]))
@@ -80,7 +80,7 @@ func cpuFeatures(cpuinfo string) string {
 	return strings.Join(have, " ")
 }
 
-func memory(meminfo string) string {
+func memorySize(meminfo string) string {
 	var kib int64
 	if _, err := fmt.Sscanf(field(meminfo, "MemTotal"), "%d kB", &kib); err != nil {
 		return ""

@@ -21,6 +21,15 @@ type result struct {
 	Seconds float64   `json:"seconds"`
 	SizeMiB int       `json:"size_mib"`
 	Rows    []row     `json:"rows"`
+
+	Fairness []fairness  `json:"fairness,omitempty"`
+	Memory   []memoryRow `json:"memory,omitempty"`
+	Delay    string      `json:"delay,omitempty"` // lines of go test -bench
+}
+
+// empty says that nothing was measured yet.
+func (r *result) empty() bool {
+	return len(r.Rows) == 0 && len(r.Fairness) == 0 && len(r.Memory) == 0 && r.Delay == ""
 }
 
 // row is a cell's figures by target.

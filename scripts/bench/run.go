@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -24,14 +25,14 @@ func measureAll(ctx context.Context, o *options) (err error) {
 	}
 	res := newResult(ctx, o)
 	defer func() {
-		if len(res.Rows) == 0 && err != nil {
+		if res.empty() {
 			return
 		}
 		if werr := writeReport(o, res); werr != nil && err == nil {
 			err = werr
 		}
 		if ctx.Err() != nil {
-			err = fmt.Errorf("interrupted: the report holds the rows before")
+			err = errors.New("interrupted: the report holds what was measured before")
 		}
 	}()
 
@@ -43,8 +44,14 @@ func measureAll(ctx context.Context, o *options) (err error) {
 			warm = append(warm, c)
 		}
 	}
-	if len(warm) > 0 {
-		if err := withStage(ctx, o, o.dir, func(s *stage) error { return measureCells(ctx, o, s, warm, res) }); err != nil {
+	if len(warm) > 0 || o.wants("fairness") {
+		err := withStage(ctx, o, o.dir, func(s *stage) error {
+			if err := measureCells(ctx, o, s, warm, res); err != nil || !o.wants("fairness") {
+				return err
+			}
+			return measureFairness(ctx, o, s, res)
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -52,6 +59,14 @@ func measureAll(ctx context.Context, o *options) (err error) {
 		if err := withStage(ctx, o, o.diskDir, func(s *stage) error { return measureCells(ctx, o, s, cold, res) }); err != nil {
 			return err
 		}
+	}
+	if o.wants("memory") {
+		if err := measureMemory(ctx, o, res); err != nil {
+			return err
+		}
+	}
+	if o.wants("delay") {
+		return measureDelay(ctx, o, res)
 	}
 	return nil
 }
@@ -110,6 +125,9 @@ func withStage(ctx context.Context, o *options, parent string, do func(*stage) e
 
 // measureCells measures each cell on each target, which take turns.
 func measureCells(ctx context.Context, o *options, s *stage, cells []cell, res *result) error {
+	if len(cells) == 0 {
+		return nil
+	}
 	tab := newTable(o, s)
 	tab.heading()
 	for _, c := range cells {
