@@ -4,6 +4,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,6 +46,7 @@ var buildName = regexp.MustCompile(`^[a-z][a-z0-9.]{0,15}$`)
 func parseOptions(args []string) (*options, error) {
 	o := &options{}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // errors are told once, by exit
 	quick := fs.Bool("quick", false, "the 8 core rows against nbdkit file and nbdkit luks, in about two minutes")
 	fs.Func("target", "a sealdisk binary, as NAME=PATH; may be repeated to compare builds (default: this tree's)", func(s string) error {
 		name, path, ok := strings.Cut(s, "=")
@@ -74,9 +77,12 @@ func parseOptions(args []string) (*options, error) {
 	fs.BoolVar(&o.machineOnly, "machine", false, "print what this machine and its programs are, and end")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			return nil, errUsage
+			fs.SetOutput(os.Stdout)
+			fmt.Println("Measures sealdisk beside other NBD servers: the same work in one run, taking turns.\nFlags:")
+			fs.PrintDefaults()
+			return nil, err
 		}
-		return nil, fmt.Errorf("%w: %w", errUsage, err)
+		return nil, hint("bench -h lists the flags", "%w: %w", errUsage, err)
 	}
 	if fs.NArg() > 0 {
 		return nil, fmt.Errorf("%w: unexpected %q", errUsage, fs.Arg(0))

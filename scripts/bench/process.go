@@ -19,11 +19,12 @@ import (
 // its own, so that Ctrl-C at a terminal reaches only this program, which ends
 // it in order; should this program die, the kernel ends it.
 type process struct {
-	name   string
-	log    string // file that takes what it prints
-	cmd    *exec.Cmd
-	done   chan struct{} // closed when it has ended
-	status error         // after done
+	name     string
+	log      string // file that takes what it prints
+	cmd      *exec.Cmd
+	done     chan struct{} // closed when it has ended
+	status   error         // after done
+	patience time.Duration // how long it may take to end politely
 }
 
 // startProcess is called on the main goroutine only: see init.
@@ -33,7 +34,7 @@ func startProcess(name, log string, argv ...string) (*process, error) {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	defer f.Close()
-	p := &process{name: name, log: log, cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
+	p := &process{name: name, log: log, cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{}), patience: 10 * time.Second}
 	p.cmd.Stdout, p.cmd.Stderr = f, f
 	p.cmd.Dir = filepath.Dir(log)
 	p.cmd.SysProcAttr = ownGroup()
@@ -94,7 +95,7 @@ func (p *process) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(p.patience):
 	}
 	_ = syscall.Kill(-p.pid(), syscall.SIGKILL)
 	<-p.done
