@@ -160,7 +160,8 @@ type VolumeExtra struct {
 	Generation   uint64 `json:"generation,omitempty"` // lowest of the header that is accepted
 	Reason       string `json:"reason,omitempty"`     // why the last create, attach or delete failed
 	SyncFailed   string `json:"sync_failed,omitempty"`
-	URI          string `json:"uri,omitempty"` // while in use
+	URI          string `json:"uri,omitempty"`         // while in use
+	Connections  int    `json:"connections,omitempty"` // NBD clients of the disk now
 	ReadOnly     bool   `json:"read_only,omitempty"`
 	AttachUID    uint32 `json:"attach_uid,omitempty"`
 	Wished       bool   `json:"wished,omitempty"`  // is to be attached, now or after a restart

@@ -104,8 +104,9 @@ type bench struct {
 func newBench(t testing.TB) *bench {
 	b := &bench{t: t, disks: &fakeDisks{list: []disk.Info{oneDisk()}}, role: RoleAdmin}
 	b.s = New(Config{Disks: b.disks, Log: zap.NewNop(), HostName: "host",
-		Status: func(context.Context) api.Status { return api.Status{Version: "v1", PID: 42} },
-		Role:   func(Peer) Role { return b.role }})
+		Connections: func(id string) int { return map[string]int{diskID: 3}[id] },
+		Status:      func(context.Context) api.Status { return api.Status{Version: "v1", PID: 42} },
+		Role:        func(Peer) Role { return b.role }})
 	return b
 }
 

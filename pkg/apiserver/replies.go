@@ -20,6 +20,9 @@ func (s *Server) volume(i disk.Info) api.Volume {
 		Metadata: map[string]string{"hw:passthrough": "false"},
 		Sealdisk: extra(i),
 	}
+	if s.cfg.Connections != nil {
+		v.Sealdisk.Connections = s.cfg.Connections(i.ID)
+	}
 	if v.Tags == nil {
 		v.Tags = map[string]string{}
 	}

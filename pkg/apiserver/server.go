@@ -49,6 +49,9 @@ type Config struct {
 	// Status answers GET /sealdisk/v1/status. May be called concurrently.
 	Status func(context.Context) api.Status
 	Log    *zap.Logger
+	// Connections is the number of NBD clients that a disk, named by its UUID, has now. Nil:
+	// not told. May be called concurrently.
+	Connections func(id string) int
 	// Role says what the peer of a connection may do. Nil: the daemon's own user and root are
 	// administrators, others may do nothing.
 	Role func(Peer) Role

@@ -93,7 +93,7 @@ func TestVolumeAsEVSShowsIt(t *testing.T) {
 		t.Errorf("attachment %v", a)
 	}
 	x := v["sealdisk"].(map[string]any)
-	if x["uri"] != "nbd+unix:///data?socket=/run/x.sock" || fmt.Sprint(x["size_bytes"]) != "1.048576e+08" || x["key_memory"] != "memfd_secret" {
+	if x["uri"] != "nbd+unix:///data?socket=/run/x.sock" || fmt.Sprint(x["size_bytes"]) != "1.048576e+08" || x["key_memory"] != "memfd_secret" || fmt.Sprint(x["connections"]) != "3" {
 		t.Errorf("sealdisk %v", x)
 	}
 }

@@ -108,6 +108,16 @@ func (p *publisher) connections() int {
 	return n
 }
 
+// connectionsOf counts the connections to the disk id; 0 if it is not served.
+func (p *publisher) connectionsOf(id string) int {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if d := p.disks[id]; d != nil {
+		return d.export.Gate.Connections()
+	}
+	return 0
+}
+
 // find returns the disk that name means: a UUID, PROJECT/NAME, or NAME where
 // only one project has a disk of that name.
 func (p *publisher) find(name string) *published {

@@ -185,6 +185,10 @@ func TestWithdrawWaitsForRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	// Counted from the moment that the client's handshake is over.
+	if n, other, none := p.connectionsOf(id), p.connectionsOf(idA), p.connectionsOf("x"); n != 1 || other != 0 || none != 0 {
+		t.Errorf("%d connections, %d of another disk, %d of none", n, other, none)
+	}
 	go c.ReadAt(make([]byte, 512), 0)
 	<-dev.entered
 	ctx, cancel := context.WithCancel(t.Context())

@@ -18,7 +18,8 @@ func (e *engine) newAPI() *apiserver.Server {
 	if err != nil {
 		host = "localhost"
 	}
-	return apiserver.New(apiserver.Config{Disks: e.disks, Status: e.status, Log: e.log, Role: e.role, HostName: host})
+	return apiserver.New(apiserver.Config{Disks: e.disks, Status: e.status, Log: e.log, Role: e.role, HostName: host,
+		Connections: e.pub.connectionsOf})
 }
 
 // role says what a peer of the API may do: root and the daemon's user all, and

@@ -191,9 +191,6 @@ func (c *Conn) WriteZeroes(tag int, off int64, length int) {
 	c.submit(tag, nbd.CmdWriteZeroes, 0, off, length)
 }
 
-// Flush asks for all writes replied to before it to become durable.
-func (c *Conn) Flush(tag int) { c.submit(tag, nbd.CmdFlush, 0, 0, 0) }
-
 // BlockStatus asks for the extents of a range. As many as *dst has room for are appended to it, from
 // off on without gaps; they may end before the range does.
 func (c *Conn) BlockStatus(tag int, off int64, length int, dst *[]Extent) {

@@ -28,7 +28,7 @@ func disk(structured bool) func(fake) {
 			if !ok || nbd.Command(h.Type) == nbd.CmdDisc {
 				return
 			}
-			if waiting = append(waiting, call{h, data}); len(waiting) < 4 && nbd.Command(h.Type) != nbd.CmdFlush {
+			if waiting = append(waiting, call{h, data}); len(waiting) < 4 {
 				continue
 			}
 			rng.Shuffle(len(waiting), func(i, j int) { waiting[i], waiting[j] = waiting[j], waiting[i] })
@@ -126,8 +126,8 @@ func TestWritesAndReadsTogether(t *testing.T) {
 	for i := range 2 {
 		c.Read(i, bufs[2+i], int64(i*n))
 	}
-	c.WriteZeroes(3, 0, 4096)
-	c.Flush(2)
+	c.WriteZeroes(2, 0, 4096)
+	c.WriteZeroes(3, 4096, 4096)
 	for range 4 {
 		if r, err := c.Next(); err != nil || r.Errno != 0 {
 			t.Fatal(r, err)
