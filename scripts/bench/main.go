@@ -34,12 +34,24 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == naiveCommand {
 		exit(naiveMain(os.Args[2:]))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(ctx)
+	// Taken for good: what is said while everything is put away is to end nothing.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
 	go func() {
-		<-ctx.Done()
+		select {
+		case <-broken:
+			cancel()
+		case <-ctx.Done():
+		}
 		stop() // a second Ctrl-C ends at once; the children end with this process
 	}()
-	exit(realMain(ctx, os.Args[1:]))
+	err := realMain(ctx, os.Args[1:])
+	if err != nil && ctx.Err() != nil {
+		err = errInterrupted
+	}
+	exit(err)
 }
 
 func exit(err error) {
@@ -51,11 +63,18 @@ func exit(err error) {
 	if errors.As(err, &h) {
 		fmt.Fprintln(os.Stderr, "hint:", h.hint)
 	}
-	if errors.Is(err, errUsage) {
+	switch {
+	case errors.Is(err, errUsage):
 		os.Exit(2)
+	case errors.Is(err, errInterrupted):
+		os.Exit(130)
 	}
 	os.Exit(1)
 }
+
+// errInterrupted is returned when the run was ended from outside. What was
+// measured before is in the report.
+var errInterrupted = errors.New("interrupted")
 
 // errUsage is returned when the flags can't be followed.
 var errUsage = errors.New("usage")

@@ -42,7 +42,7 @@ type chart struct {
 func chartOf(res *result) chart {
 	ch := chart{
 		title: "sealdisk, encrypted, beside other NBD servers: how many times as fast",
-		note: fmt.Sprintf("Operations a second, one connection over a unix socket, fio, files on tmpfs; medians of %d, %s",
+		note: fmt.Sprintf("Operations a second, one connection over a unix socket, fio, files on tmpfs; medians of %d turns, %s. Right of 1×: sealdisk is faster.",
 			res.Reps, res.Began.Format("2006-01-02")),
 	}
 	for _, c := range res.Columns {
@@ -106,7 +106,7 @@ func (ch chart) svg() []byte {
 	for i, c := range ch.columns {
 		fmt.Fprintf(&b, `<rect x="%.1f" y="56" width="11" height="11" rx="2" fill="%s"/>`+"\n", x, barColors[i%len(barColors)])
 		text(x+16, 66, "text", legend(c))
-		x += 34 + 6.3*float64(len(legend(c)))
+		x += 36 + 6.1*float64(len(legend(c)))
 	}
 	bottom := float64(headHeight + len(ch.rows)*group)
 	for p := s.low; p <= s.high; p++ {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -30,9 +29,6 @@ func measureAll(ctx context.Context, o *options) (err error) {
 		}
 		if werr := writeReport(o, res); werr != nil && err == nil {
 			err = werr
-		}
-		if ctx.Err() != nil {
-			err = errors.New("interrupted: the report holds what was measured before")
 		}
 	}()
 
