@@ -15,9 +15,8 @@ const (
 )
 
 func measureDelay(ctx context.Context, o *options, res *result) error {
-	progress("delay: go test -bench '%s' %s", delayPattern, delayPackage)
-	out, err := command(ctx, nil, "go", "test", "-run", "^$", "-bench", delayPattern,
-		"-benchtime", o.time.String(), delayPackage)
+	progress("delay: go test -bench '%s' %s", o.delayBench, delayPackage)
+	out, err := command(ctx, nil, "go", "test", "-run", "^$", "-bench", o.delayBench, "-benchtime", o.time.String(), delayPackage)
 	if err != nil {
 		return err
 	}
@@ -30,7 +29,7 @@ func measureDelay(ctx context.Context, o *options, res *result) error {
 	res.Delay = strings.Join(lines, "\n")
 	clearProgress()
 	if res.Delay == "" {
-		fmt.Printf("\n%s has no benchmark like %s: no row for slow storage.\n", delayPackage, delayPattern)
+		fmt.Printf("\n%s has no benchmark like %s: no row for slow storage.\n", delayPackage, o.delayBench)
 		return nil
 	}
 	fmt.Printf("\nStorage with 1 ms for each operation\n%s\n", res.Delay)

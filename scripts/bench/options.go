@@ -34,6 +34,7 @@ type options struct {
 	svg         string
 	from        string
 	idleDisks   int
+	delayBench  string
 	detail      bool
 	machineOnly bool
 }
@@ -73,6 +74,7 @@ func parseOptions(args []string) (*options, error) {
 	fs.StringVar(&o.svg, "svg", "", "write the picture here too")
 	fs.StringVar(&o.from, "from", "", "measure nothing: make report and picture of this results.json")
 	fs.IntVar(&o.idleDisks, "idle-disks", 100, "disks attached in the row 'idle' of memory")
+	fs.StringVar(&o.delayBench, "delay-bench", delayPattern, "benchmarks of "+delayPackage+" that the row set delay runs")
 	fs.BoolVar(&o.detail, "detail", false, "while measuring, show CPU and latency below each row")
 	fs.BoolVar(&o.machineOnly, "machine", false, "print what this machine and its programs are, and end")
 	if err := fs.Parse(args); err != nil {
