@@ -7,6 +7,7 @@ var commands = []func(*App) *cobra.Command{
 	newServe,
 	newStatus,
 	newDisk,
+	newBench,
 	newKey,
 	newAgency,
 	newKMS,

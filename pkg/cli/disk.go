@@ -70,6 +70,9 @@ func showDisk(a *App, v api.Volume) error {
 	}
 	add("sync failed", x.SyncFailed)
 	add("uri", x.URI)
+	if x.URI != "" {
+		add("connections", strconv.Itoa(x.Connections))
+	}
 	add("key memory", x.KeyMemory)
 	if x.Wished {
 		wish := fmt.Sprintf("for uid %d, again after a restart of the daemon", x.AttachUID)
