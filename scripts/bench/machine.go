@@ -25,6 +25,8 @@ func describeMachine(ctx context.Context, o *options) string {
 	item("CPU features", cpuFeatures(string(cpuinfo)))
 	meminfo, _ := os.ReadFile("/proc/meminfo")
 	item("memory", memorySize(string(meminfo)))
+	loadavg, _ := os.ReadFile("/proc/loadavg")
+	item("processes that ran or waited in the minute before", fmt.Sprintf("%.1f", load(string(loadavg))))
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		item("kernel", unix.ByteSliceToString(u.Sysname[:])+" "+unix.ByteSliceToString(u.Release[:])+" "+unix.ByteSliceToString(u.Machine[:]))
@@ -86,4 +88,19 @@ func memorySize(meminfo string) string {
 		return ""
 	}
 	return fmt.Sprintf("%.1f GiB", float64(kib)/(1<<20))
+}
+
+// load is the average of the last minute.
+func load(loadavg string) (avg float64) {
+	_, _ = fmt.Sscan(loadavg, &avg) // unreadable: 0
+	return avg
+}
+
+// warnOfLoad says so if others use the machine: they are in the figures.
+func warnOfLoad() {
+	const much = 0.5
+	loadavg, _ := os.ReadFile("/proc/loadavg")
+	if avg := load(string(loadavg)); avg > much {
+		fmt.Fprintf(os.Stderr, "warning: %.1f processes ran in the last minute: what others do is in the figures too\n", avg)
+	}
 }

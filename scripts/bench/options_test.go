@@ -190,6 +190,9 @@ func TestMachine(t *testing.T) {
 	if got := cpuFeatures(info); got != "aes vaes" {
 		t.Errorf("features %q", got)
 	}
+	if got := load("10.65 9.7 6.01 3/99 1234\n"); got != 10.65 {
+		t.Errorf("load %v", got)
+	}
 	if got := memorySize("MemTotal:       16777216 kB\n"); got != "16.0 GiB" {
 		t.Errorf("memory %q", got)
 	}

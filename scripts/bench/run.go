@@ -14,6 +14,7 @@ func measureAll(ctx context.Context, o *options) (err error) {
 	if err := needTools(o.peers); err != nil {
 		return err
 	}
+	warnOfLoad()
 	dir, err := tempDir(os.TempDir())
 	if err != nil {
 		return err
