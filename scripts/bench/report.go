@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -37,7 +38,7 @@ func writeReport(o *options, res *result) error {
 	if t := summary(res); t != "" {
 		fmt.Print("\n" + t)
 	}
-	fmt.Printf("\nThe report is in %s, every run in %s.\n", said, resultPath(o))
+	fmt.Printf("\nThe report is in %s, every run in %s.\n", said, cmp.Or(o.from, resultPath(o)))
 	return nil
 }
 
