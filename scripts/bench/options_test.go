@@ -31,6 +31,13 @@ func TestOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got := mainColumn(o); got != "new" {
+		t.Errorf("ratios are of %s, want new", got)
+	}
+	only, err := parseOptions([]string{"-variants", "plain"})
+	if err != nil || mainColumn(only) != "sealdisk-plain" || columns(only)[0] != "sealdisk-plain" {
+		t.Errorf("without an encrypted disk ratios are of %s: %v", mainColumn(only), err)
+	}
 	want := []string{"new", "base", "new-plain", "base-plain", "nbdkit-file", "nbdkit-null"}
 	if got := columns(o); !slices.Equal(got, want) || o.main != "new" {
 		t.Errorf("two builds: columns %q of %s, want %q of new", got, o.main, want)

@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"math"
+	"strings"
 )
 
 // The picture: how many times as fast the main target is as each peer, in the
@@ -40,8 +41,12 @@ type chart struct {
 
 // chartOf gives the core rows of a result, beside the peers that store data.
 func chartOf(res *result) chart {
+	title := "sealdisk, encrypted, beside other NBD servers: how many times as fast"
+	if strings.HasSuffix(res.Main, "-"+plain) {
+		title = "sealdisk, not encrypted, beside other NBD servers: how many times as fast"
+	}
 	ch := chart{
-		title: "sealdisk, encrypted, beside other NBD servers: how many times as fast",
+		title: title,
 		note: fmt.Sprintf("Operations a second, one connection over a unix socket, fio, files on tmpfs; medians of %d turns, %s. Right of 1×: sealdisk is faster.",
 			res.Reps, res.Began.Format("2006-01-02")),
 	}

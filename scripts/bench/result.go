@@ -56,7 +56,7 @@ var figures = []struct {
 
 func newResult(ctx context.Context, o *options) *result {
 	return &result{
-		Machine: describeMachine(ctx, o), Began: time.Now().UTC().Truncate(time.Second), Main: o.main, Builds: o.builds,
+		Machine: describeMachine(ctx, o), Began: time.Now().UTC().Truncate(time.Second), Main: mainColumn(o), Builds: o.builds,
 		Columns: columns(o), Reps: o.reps, Seconds: o.time.Seconds(), SizeMiB: o.sizeMiB,
 	}
 }

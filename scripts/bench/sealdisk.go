@@ -33,6 +33,10 @@ func columnName(build, variant string) string {
 	return build + "-" + variant
 }
 
+// mainColumn is what ratios are of: the main build's first disk, which is the
+// encrypted one unless -variants leaves it out.
+func mainColumn(o *options) string { return columnName(o.main, o.variants[0]) }
+
 // columns are the targets' names in the order of the tables: the main build
 // first, then the others, then the main build's other disks, then the peers.
 func columns(o *options) (names []string) {

@@ -35,7 +35,7 @@ type table struct {
 const firstColumn = 26
 
 func newTable(o *options, s *stage) *table {
-	t := &table{main: o.main, detail: o.detail, width: 17}
+	t := &table{main: mainColumn(o), detail: o.detail, width: 17}
 	for _, c := range columns(o) {
 		if s.find(c) != nil {
 			t.columns = append(t.columns, c)
