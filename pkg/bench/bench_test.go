@@ -74,31 +74,39 @@ func TestWritesChangeNothing(t *testing.T) {
 
 // TestAnotherClientStopsWrites: from the moment that another client is told of, nothing is written.
 func TestAnotherClientStopsWrites(t *testing.T) {
+	const (
+		pieces  = 32 * mib / 2 / (64 << 10) // of holes: so many writes fill them
+		batches = pieces / controlDepth
+	)
 	other := errors.New("another client")
-	for name, after := range map[string]int{"before the start": 0, "while holes are filled": 1, "while rows are measured": 3} {
+	for name, c := range map[string]struct{ after, writes int }{
+		"at the start":               {0, 0},
+		"while holes are filled":     {1, 0},
+		"in the middle of that":      {1 + 3, 3 * controlDepth},
+		"before a row is written":    {1 + batches, pieces},
+		"before a batch of a row is": {1 + batches + 1, pieces + batchBlocks},
+	} {
 		t.Run(name, func(t *testing.T) {
 			d := newWatched(32*mib, nil)
 			before := bytes.Clone(d.Bytes())
 			cfg, _ := serve(t, d)
-			asked, writes := 0, -1
+			asked := 0
 			cfg.Write = true
 			cfg.Alone = func(context.Context, int) error {
-				if asked++; asked > after {
-					d.mu.Lock()
-					defer d.mu.Unlock()
-					if writes < 0 {
-						writes = d.writes
-					}
+				if asked++; asked > c.after {
 					return other
 				}
 				return nil
 			}
 			rep, err := Run(t.Context(), cfg)
-			if !errors.Is(err, other) || d.writes != writes || d.zeroed > 0 || !bytes.Equal(before, d.Bytes()) {
-				t.Errorf("%v; %d writes, of them %d afterwards, %d bytes zeroed", err, d.writes, d.writes-writes, d.zeroed)
+			if !errors.Is(err, other) || d.writes != c.writes || d.zeroed > 0 || !bytes.Equal(before, d.Bytes()) {
+				t.Errorf("%v; %d writes, want %d; %d bytes zeroed", err, d.writes, c.writes, d.zeroed)
 			}
-			if after > 0 && (rep.Kept != rep.Filled || rep.Kept < d.RAM.Size()/2-d.countHoles()) {
-				t.Errorf("%+v", rep)
+			switch filled := d.RAM.Size()/2 - d.countHoles(); {
+			case c.after == 0 && rep != nil:
+				t.Error("something was begun")
+			case c.after > 0 && (rep.Kept != rep.Filled || rep.Kept != filled):
+				t.Errorf("filled %d, kept %d of %d", rep.Filled, rep.Kept, filled)
 			}
 		})
 	}

@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -197,8 +200,15 @@ func TestStatusLine(t *testing.T) {
 	}
 	wantIn(t, string(seen[:n]), "\r[2/8] 4 KiB random read")
 	// Not on a terminal nothing is shown.
-	show, done = (&App{Err: &out}).benchProgress(time.Second)
-	if done(); show != nil {
-		t.Error("progress without a terminal")
+	file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, w := range []io.Writer{&out, file} {
+		show, done = (&App{Err: w}).benchProgress(time.Second)
+		if done(); show != nil {
+			t.Error("progress without a terminal")
+		}
 	}
 }

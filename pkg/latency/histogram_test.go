@@ -86,6 +86,24 @@ func TestBucketsJoin(t *testing.T) {
 	}
 }
 
+func TestFewValues(t *testing.T) {
+	var h, empty Histogram
+	h.Record(1_000_003)
+	h.Merge(&empty)
+	if got := h.Quantile(0.5); got != 1_000_003 {
+		t.Errorf("of one value: %d", got)
+	}
+	var three Histogram
+	for _, d := range []time.Duration{30, 10, 20} {
+		three.Record(d)
+	}
+	for q, want := range map[float64]time.Duration{0: 10, 0.3: 10, 0.5: 20, 0.67: 30, 0.99: 30, 1: 30} {
+		if got := three.Quantile(q); got != want {
+			t.Errorf("quantile %v of 10, 20, 30: %d, want %d", q, got, want)
+		}
+	}
+}
+
 func TestEmptyAndNegative(t *testing.T) {
 	var h, empty Histogram
 	if h.Quantile(0.5) != 0 || h.Max() != 0 {

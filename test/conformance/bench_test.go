@@ -181,7 +181,7 @@ func TestBenchEndsEarly(t *testing.T) {
 		other := hello(t, uri)
 		other.transmission("")
 		said := d.Refused(4, "bench", "vol", "--write", "--yes", "--quick")
-		if !strings.Contains(said, "another client uses disk vol") || !strings.Contains(said, "hint: disconnect it") {
+		if !strings.Contains(said, "another client uses disk vol already") || !strings.Contains(said, "hint: disconnect it") {
 			t.Errorf("%s", said)
 		}
 		other.Close()

@@ -13,8 +13,8 @@ import (
 )
 
 // disk answers requests in batches whose replies come in any order, as a
-// server with workers does.
-func disk(structured bool) func(fake) {
+// server with workers does. With a batch of 1 it reads nothing until a reply is sent.
+func disk(structured bool, batch int) func(fake) {
 	return func(f fake) {
 		rng := rand.New(rand.NewPCG(3, 4))
 		type call struct {
@@ -28,7 +28,7 @@ func disk(structured bool) func(fake) {
 			if !ok || nbd.Command(h.Type) == nbd.CmdDisc {
 				return
 			}
-			if waiting = append(waiting, call{h, data}); len(waiting) < 4 {
+			if waiting = append(waiting, call{h, data}); len(waiting) < batch {
 				continue
 			}
 			rng.Shuffle(len(waiting), func(i, j int) { waiting[i], waiting[j] = waiting[j], waiting[i] })
@@ -73,7 +73,7 @@ func TestManyUnderWay(t *testing.T) {
 	for name, structured := range map[string]bool{"simple replies": false, "structured replies": true} {
 		t.Run(name, func(t *testing.T) {
 			const depth, total = 12, 600
-			c := dial(t, Options{Depth: depth, Allocation: structured}, disk(structured))
+			c := dial(t, Options{Depth: depth, Allocation: structured}, disk(structured, 4))
 			if c.Size() != fakeSize || c.Flags()&nbd.FlagSendWriteZeroes == 0 || c.Allocation() != structured {
 				t.Fatalf("size %d, flags %v, allocation %v", c.Size(), c.Flags(), c.Allocation())
 			}
@@ -107,37 +107,39 @@ func TestManyUnderWay(t *testing.T) {
 	}
 }
 
-// TestWritesAndReadsTogether: more is written than the sockets hold, beside large reads; neither
-// side may wait for the other for ever.
+// TestWritesAndReadsTogether: more is written than the sockets hold, behind large reads whose
+// replies the server sends before it reads on; neither side may wait for the other for ever.
 func TestWritesAndReadsTogether(t *testing.T) {
-	const n = 3 << 20
-	c := dial(t, Options{Depth: 4}, disk(false))
-	bufs := [4][]byte{make([]byte, n), make([]byte, n), make([]byte, n), make([]byte, n)}
-	for i := range 2 {
-		pattern(bufs[i], uint64(i+77))
-		c.Write(i, bufs[i], int64(i*n))
-		c.Read(i+2, bufs[i+2], int64(100*n+i))
-	}
-	for range 4 {
-		if r, err := c.Next(); err != nil || r.Errno != 0 {
-			t.Fatal(r, err)
-		}
-	}
-	for i := range 2 {
-		c.Read(i, bufs[2+i], int64(i*n))
-	}
-	c.WriteZeroes(2, 0, 4096)
-	c.WriteZeroes(3, 4096, 4096)
-	for range 4 {
-		if r, err := c.Next(); err != nil || r.Errno != 0 {
-			t.Fatal(r, err)
-		}
-	}
-	if !bytes.Equal(bufs[0], bufs[2]) || !bytes.Equal(bufs[1], bufs[3]) {
-		t.Error("what was written is not what is read")
-	}
-	if err := c.Close(); err != nil {
-		t.Error(err)
+	for name, batch := range map[string]int{"in turn": 1, "together": 4} {
+		t.Run(name, func(t *testing.T) {
+			const n = 3 << 20
+			c := dial(t, Options{Depth: 4}, disk(false, batch))
+			bufs := [4][]byte{make([]byte, n), make([]byte, n), make([]byte, n), make([]byte, n)}
+			all := func() {
+				for range 4 {
+					if r, err := c.Next(); err != nil || r.Errno != 0 {
+						t.Fatal(r, err)
+					}
+				}
+			}
+			for i := range 2 {
+				c.Read(i+2, bufs[i+2], int64(100*n+i))
+				pattern(bufs[i], uint64(i+77))
+				c.Write(i, bufs[i], int64(i*n))
+			}
+			all()
+			for i := range 2 {
+				c.Read(i, bufs[2+i], int64(i*n))
+				c.WriteZeroes(2+i, int64(50*n+i), 4096)
+			}
+			all()
+			if !bytes.Equal(bufs[0], bufs[2]) || !bytes.Equal(bufs[1], bufs[3]) {
+				t.Error("what was written is not what is read")
+			}
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -27,17 +27,18 @@ func TestBadReplies(t *testing.T) {
 		reply               func(f fake, h nbd.RequestHeader)
 		words               string
 	}{
-		"magic":            {false, false, func(f fake, h nbd.RequestHeader) { f.Write(some) }, "begins with 0x0"},
-		"unknown cookie":   {false, false, func(f fake, h nbd.RequestHeader) { f.simple(h.Handle+1, 0, some) }, "not under way"},
-		"cookie of no tag": {false, false, func(f fake, h nbd.RequestHeader) { f.simple(math.MaxUint64, 0, some) }, "not under way"},
-		"answered twice":   {false, false, func(f fake, h nbd.RequestHeader) { f.simple(h.Handle, 0, some); f.simple(h.Handle, 0, some) }, "not under way"},
-		"not asked for":    {false, false, func(f fake, h nbd.RequestHeader) { f.chunk(nbd.FlagDone, nbd.ChunkNone, h.Handle, nil) }, "begins with"},
-		"cut head":         {false, false, func(f fake, h nbd.RequestHeader) { f.Write(be.AppendUint32(nil, nbd.MagicSimpleReply)) }, "closed"},
-		"cut data":         {false, false, func(f fake, h nbd.RequestHeader) { f.simple(h.Handle, 0, some[:4095]) }, "closed"},
-		"simple READ":      {true, false, func(f fake, h nbd.RequestHeader) { f.simple(h.Handle, 0, some) }, "simple reply to READ"},
-		"simple status":    {true, true, func(f fake, h nbd.RequestHeader) { f.simple(h.Handle, 0, nil) }, "simple reply to BLOCK_STATUS"},
-		"no data":          {true, false, func(f fake, h nbd.RequestHeader) { f.chunk(nbd.FlagDone, nbd.ChunkNone, h.Handle, nil) }, "0 bytes in reply to READ"},
-		"too little data":  {true, false, func(f fake, h nbd.RequestHeader) { f.chunk(1, nbd.ChunkOffsetData, h.Handle, be64(512, some[1:]...)) }, "4095 bytes in reply"},
+		"magic":                  {false, false, func(f fake, h nbd.RequestHeader) { f.Write(some) }, "begins with 0x0"},
+		"unknown cookie":         {false, false, func(f fake, h nbd.RequestHeader) { f.simple(h.Handle+1, 0, some) }, "not under way"},
+		"cookie of no tag":       {false, false, func(f fake, h nbd.RequestHeader) { f.simple(math.MaxUint64, 0, some) }, "not under way"},
+		"cookie of another time": {false, false, func(f fake, h nbd.RequestHeader) { f.simple(h.Handle+1<<16, 0, some) }, "not under way"},
+		"answered twice":         {false, false, func(f fake, h nbd.RequestHeader) { f.simple(h.Handle, 0, some); f.simple(h.Handle, 0, some) }, "not under way"},
+		"not asked for":          {false, false, func(f fake, h nbd.RequestHeader) { f.chunk(nbd.FlagDone, nbd.ChunkNone, h.Handle, nil) }, "begins with"},
+		"cut head":               {false, false, func(f fake, h nbd.RequestHeader) { f.Write(be.AppendUint32(nil, nbd.MagicSimpleReply)) }, "closed"},
+		"cut data":               {false, false, func(f fake, h nbd.RequestHeader) { f.simple(h.Handle, 0, some[:4095]) }, "closed"},
+		"simple READ":            {true, false, func(f fake, h nbd.RequestHeader) { f.simple(h.Handle, 0, some) }, "simple reply to READ"},
+		"simple status":          {true, true, func(f fake, h nbd.RequestHeader) { f.simple(h.Handle, 0, nil) }, "simple reply to BLOCK_STATUS"},
+		"no data":                {true, false, func(f fake, h nbd.RequestHeader) { f.chunk(nbd.FlagDone, nbd.ChunkNone, h.Handle, nil) }, "0 bytes in reply to READ"},
+		"too little data":        {true, false, func(f fake, h nbd.RequestHeader) { f.chunk(1, nbd.ChunkOffsetData, h.Handle, be64(512, some[1:]...)) }, "4095 bytes in reply"},
 		"too much data": {true, false, func(f fake, h nbd.RequestHeader) {
 			f.chunk(1, nbd.ChunkOffsetData, h.Handle, be64(512, append(some, 0)...))
 		}, "4105 bytes"},
@@ -102,6 +103,20 @@ func TestBadReplies(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestReplyBeforeTheRequest: a server that answers what it has not been asked yet.
+func TestReplyBeforeTheRequest(t *testing.T) {
+	c := dial(t, Options{Depth: 2}, func(f fake) {
+		h, _, _ := f.request()
+		f.simple(h.Handle+1<<16+1, 0, nil) // the next one, of which the socket can't hold all
+		f.bytes(1 << 30)
+	})
+	c.Read(0, make([]byte, 512), 0)
+	c.Write(1, make([]byte, nbd.MaxPayload), 0)
+	if _, err := c.Next(); !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), "not under way") {
+		t.Errorf("got %v", err)
 	}
 }
 
