@@ -35,6 +35,8 @@ func TestReadsOnlyRead(t *testing.T) {
 			cfg.Connections, cfg.Range = connections, 3*mib+block
 			rep := mustRun(t, t.Context(), cfg)
 			wantRows(t, rep, false)
+			d.mu.Lock()
+			defer d.mu.Unlock()
 			if d.writes > 0 || d.zeroed > 0 || d.furthest > cfg.Range {
 				t.Errorf("%d writes, %d bytes zeroed, accessed up to %d of %d", d.writes, d.zeroed, d.furthest, cfg.Range)
 			}
@@ -56,6 +58,8 @@ func TestWritesChangeNothing(t *testing.T) {
 			cfg.Write, cfg.Connections, cfg.Range = true, connections, 40*mib+block
 			rep := mustRun(t, t.Context(), cfg)
 			wantRows(t, rep, true)
+			d.mu.Lock()
+			defer d.mu.Unlock()
 			if d.changes > 0 || !bytes.Equal(before, d.Bytes()) {
 				t.Errorf("%d writes changed contents", d.changes)
 			}
@@ -99,10 +103,12 @@ func TestAnotherClientStopsWrites(t *testing.T) {
 				return nil
 			}
 			rep, err := Run(t.Context(), cfg)
+			d.mu.Lock()
+			defer d.mu.Unlock()
 			if !errors.Is(err, other) || d.writes != c.writes || d.zeroed > 0 || !bytes.Equal(before, d.Bytes()) {
 				t.Errorf("%v; %d writes, want %d; %d bytes zeroed", err, d.writes, c.writes, d.zeroed)
 			}
-			switch filled := d.RAM.Size()/2 - d.countHoles(); {
+			switch filled := d.RAM.Size()/2 - d.countHolesLocked(); {
 			case c.after == 0 && rep != nil:
 				t.Error("something was begun")
 			case c.after > 0 && (rep.Kept != rep.Filled || rep.Kept != filled):
@@ -120,10 +126,14 @@ func TestHolesThatWereWrittenToAreKept(t *testing.T) {
 	cfg.Write = true
 	cfg.Progress = func(p Progress) {
 		if p.Step == "giving holes back" {
-			d.Bytes()[5] = 7 // nothing is under way now
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.Bytes()[5] = 7
 		}
 	}
 	mustRun(t, t.Context(), cfg)
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.Bytes()[5] != 7 || d.changes > 0 {
 		t.Error("lost")
 	}
@@ -154,6 +164,8 @@ func TestInterrupted(t *testing.T) {
 				cfg.Alone = func(context.Context, int) error { cancel(); return nil }
 			}
 			rep := mustRun(t, ctx, cfg)
+			d.mu.Lock()
+			defer d.mu.Unlock()
 			if !bytes.Equal(before, d.Bytes()) || d.changes > 0 || !slices.Equal(holes, d.holes) || rep.Kept > 0 {
 				t.Errorf("%d writes changed contents, or holes did not come back: kept %d", d.changes, rep.Kept)
 			}
@@ -212,6 +224,8 @@ func TestErrorsOfRequests(t *testing.T) {
 			if !errors.As(err, &re) || re.Errno != c.want || re.Command != c.cmd || !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v of %v", err, c.want, c.cmd)
 			}
+			d.mu.Lock()
+			defer d.mu.Unlock()
 			if !bytes.Equal(before, d.Bytes()) || rep == nil {
 				t.Error("contents changed")
 			}

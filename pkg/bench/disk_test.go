@@ -28,8 +28,8 @@ const (
 // write that would change what is there.
 type watched struct {
 	*blockdevtest.RAM
-	mu       sync.Mutex
-	holes    []bool // by block
+	mu       sync.Mutex // for all below, and the contents
+	holes    []bool     // by block
 	writes   int
 	zeroed   int64
 	changes  int    // writes that changed contents
@@ -49,9 +49,8 @@ func newWatched(size int64, faults *blockdevtest.Faults) *watched {
 	return d
 }
 
-func (d *watched) countHoles() (n int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// countHolesLocked is the holes' bytes.
+func (d *watched) countHolesLocked() (n int64) {
 	for _, h := range d.holes {
 		if h {
 			n += block
@@ -72,16 +71,21 @@ func (d *watched) read(off, length int64) {
 
 func (d *watched) ReadAt(p []byte, off int64) error {
 	d.read(off, int64(len(p)))
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	return d.RAM.ReadAt(p, off)
 }
 
 func (d *watched) ReadNow(p []byte, off int64) error {
 	d.read(off, int64(len(p)))
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	return d.RAM.ReadNow(p, off)
 }
 
 func (d *watched) WriteAt(p []byte, off int64, f blockdev.Flags) error {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.writes++
 	d.furthest = max(d.furthest, off+int64(len(p)))
 	if !bytes.Equal(p, d.Bytes()[off:][:len(p)]) {
@@ -90,12 +94,12 @@ func (d *watched) WriteAt(p []byte, off int64, f blockdev.Flags) error {
 	for i := off / block; i < (off+int64(len(p))+block-1)/block; i++ {
 		d.holes[i] = false
 	}
-	d.mu.Unlock()
 	return d.RAM.WriteAt(p, off, f)
 }
 
 func (d *watched) WriteZeroes(off, length int64, f blockdev.Flags) error {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.zeroed += length
 	d.furthest = max(d.furthest, off+length)
 	if len(bytes.Trim(d.Bytes()[off:][:length], "\x00")) > 0 {
@@ -104,7 +108,6 @@ func (d *watched) WriteZeroes(off, length int64, f blockdev.Flags) error {
 	for i := (off + block - 1) / block; i < (off+length)/block; i++ {
 		d.holes[i] = true
 	}
-	d.mu.Unlock()
 	return d.RAM.WriteZeroes(off, length, f)
 }
 
@@ -162,11 +165,11 @@ func serve(t *testing.T, dev blockdev.Device) (Config, *nbdserver.Export) {
 		Dial: func(ctx context.Context, o nbdclient.Options) (*nbdclient.Conn, error) {
 			return nbdclient.Dial(ctx, path, "disk", o)
 		},
-		Alone: func(_ context.Context, own int) error {
+		Alone: func(ctx context.Context, own int) error {
 			if n := e.Gate.Connections(); n != own {
 				t.Errorf("%d connections, the measurement says %d", n, own)
 			}
-			return nil
+			return ctx.Err()
 		},
 	}, e
 }

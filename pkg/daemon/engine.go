@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -59,6 +60,7 @@ func RunEngine(ctx context.Context, cfg EngineConfig, version string, log *zap.L
 	if err := secmem.HardenProcess(); err != nil {
 		return err
 	}
+	runtime.GOMAXPROCS(8)
 	// Ctrl-C on a terminal is for the launcher, which stops its children in order.
 	signal.Ignore(os.Interrupt)
 	e := &engine{cfg: cfg, version: version, log: log, began: time.Now(), failed: make(chan error, 16)}

@@ -6,13 +6,13 @@ import "time"
 type Path uint8
 
 const (
-	// PathAuto runs in the leader's seat what is short and should not block,
-	// long ones on its goroutine when somebody else has the seat, and gives the rest to workers.
+	// PathAuto lets the connection's leader run what should not block and gives
+	// the rest to workers.
 	PathAuto Path = iota
-	// PathInline runs everything that need not wait for a lock in the leader's seat.
+	// PathInline lets the leader run everything that need not wait for a lock.
 	PathInline
-	// PathPass gives the seat away for each request.
-	PathPass
+	// PathShare is PathInline with the lead open to others during each request.
+	PathShare
 	// PathWorker gives every request to a worker.
 	PathWorker
 )

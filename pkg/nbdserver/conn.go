@@ -108,9 +108,8 @@ func (c *conn) shake(ex Exports) error {
 // transmit serves requests until the stream ends and nothing is under way.
 func (c *conn) transmit() error {
 	c.in.before = c.uncork
-	c.crew.seat.Store(seatVacant)
 	go c.writer()
-	c.join()
+	c.hire(true)
 	end := <-c.ended
 	c.in.before = nil
 	c.uncork()

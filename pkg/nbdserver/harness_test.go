@@ -179,7 +179,7 @@ func (r *rig) waitConnections(n int) {
 // paths runs a test with everything on the reader, everything on workers, and
 // as in production.
 func paths(t *testing.T, run func(t *testing.T, cfg Config)) {
-	for name, p := range map[string]Path{"auto": PathAuto, "inline": PathInline, "pass": PathPass, "worker": PathWorker} {
+	for name, p := range map[string]Path{"auto": PathAuto, "inline": PathInline, "share": PathShare, "worker": PathWorker} {
 		t.Run(name, func(t *testing.T) { run(t, Config{Path: p}) })
 	}
 }

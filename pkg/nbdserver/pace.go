@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// pace tells whether writes to a disk are as fast as memory, so that they may
-// run in the leader's seat. Where they are not, workers carry them out, many at a time; now and then
-// a few are tried in the seat again.
+// pace tells whether writes to a disk are as fast as memory, so that the leader may run them.
+// Where they are not, workers carry them out, many at a time; now and then the
+// leader tries a few again.
 type pace struct {
 	score atomic.Int32 // rises with slow ones
-	until atomic.Int64 // since boot, nanoseconds: none in the seat before; 0: always
+	until atomic.Int64 // since boot, nanoseconds: the leader runs none before; 0: no such time
 	hold  atomic.Int64 // how long the next time
 }
 
@@ -27,7 +27,7 @@ var boot = time.Now()
 
 func clock() time.Duration { return time.Since(boot) }
 
-// fast reports whether a write may run in the seat.
+// fast reports whether the leader may run a write.
 func (p *pace) fast() bool {
 	until := p.until.Load()
 	if until == 0 {
@@ -40,7 +40,7 @@ func (p *pace) fast() bool {
 	return true
 }
 
-// took tells how long a write of n bytes took in the seat.
+// took tells how long the leader ran a write of n bytes.
 func (p *pace) took(d time.Duration, n uint32) {
 	switch {
 	case d > slowWrite+time.Duration(n):
@@ -54,7 +54,7 @@ func (p *pace) took(d time.Duration, n uint32) {
 	}
 }
 
-// stuck keeps writes out of the seat for a while, for longer each time.
+// stuck keeps writes from the leader for a while, for longer each time.
 func (p *pace) stuck() {
 	hold := min(max(2*p.hold.Load(), int64(minHold)), int64(maxHold))
 	p.hold.Store(hold)

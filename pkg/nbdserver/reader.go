@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 
+	"golang.org/x/sys/unix"
+
 	"sealdisk/blockdev"
 	"sealdisk/pkg/nbd"
 )
@@ -16,26 +18,25 @@ var errStopped = errors.New("server stops reading")
 //  1. The leader parses it out of its buffer, which one system call filled with many, and validates it.
 //  2. It reserves the memory for its payload or reply, and takes the payload in.
 //  3. It passes the gate and asks for its granules, in order of arrival.
-//  4. Granted at once, it runs in the leader's seat if it is short and should not block; if
-//     it is long, on the leader's goroutine once somebody else has the seat; else a worker of the
-//     disk runs it, as soon as the granules are granted. Nothing waits for a lock.
+//  4. Granted at once, and not expected to block, the leader runs it; else a worker of the
+//     disk does, as soon as the granules are granted. Nothing waits for a lock.
 //  5. The granules are released and the reply is queued; see writer.go.
 //  6. Sent, its memory is given back and it is used again.
 //
 // Short writes wait in c.todo until the batch that they came with is parsed: one look
 // whether the client is still there then serves them all. They hold granules and memory, so
-// they run before the leader waits for anything, and they run between two requests, since the seat may be lost with them.
+// they run before the leader waits for anything, and they run between two requests, since the
+// lead may be lost with them.
 //
 // conn.mu guards the lists; no lock is held during a system call.
 
-// lead reads requests, until the seat is given away or the stream ends (more
-// is false). The request that it returns, if any, is to be run then.
-func (c *conn) lead(x *executor) (run *request, more bool) {
-	c.yield() // what a leader left that lost its seat
+// lead reads requests and runs them, until the lead is lost (true) or the stream ends.
+func (c *conn) lead(x *executor) bool {
+	c.yield() // what a leader left that lost the lead
 	for {
 		if !c.atHand() {
 			if !c.runTodo(x) {
-				return nil, true
+				return true
 			}
 			if _, err := c.in.need(nbd.RequestHeaderSize); err != nil {
 				return c.over(c.ending(err))
@@ -43,7 +44,7 @@ func (c *conn) lead(x *executor) (run *request, more bool) {
 		}
 		if c.stopping.Load() {
 			if !c.runTodo(x) {
-				return nil, true
+				return true
 			}
 			return c.over(fateClosing, errStopped)
 		}
@@ -51,7 +52,7 @@ func (c *conn) lead(x *executor) (run *request, more bool) {
 		r := c.tryRequest()
 		if r == nil {
 			if !c.runTodo(x) {
-				return nil, true
+				return true
 			}
 			var err error
 			if r, err = c.newRequest(); err != nil {
@@ -64,7 +65,7 @@ func (c *conn) lead(x *executor) (run *request, more bool) {
 			c.free(r)
 			switch {
 			case !c.runTodo(x):
-				return nil, true
+				return true
 			case disc:
 				c.in.skip(nbd.RequestHeaderSize)
 				return c.over(fateDisc, nil)
@@ -75,7 +76,7 @@ func (c *conn) lead(x *executor) (run *request, more bool) {
 		if c.todo != nil && !c.fits(r) {
 			c.free(r)
 			if !c.runTodo(x) {
-				return nil, true
+				return true
 			}
 			continue
 		}
@@ -84,27 +85,17 @@ func (c *conn) lead(x *executor) (run *request, more bool) {
 		if err != nil {
 			return c.over(c.ending(err))
 		}
-		if !long {
-			continue
+		if long && !c.runLong(x, r) {
+			return true
 		}
-		if !c.runTodo(x) {
-			return r, true
-		}
-		if !c.crew.spare() {
-			c.disk.push(r)
-			continue
-		}
-		c.uncork()
-		c.leave()
-		return r, true
 	}
 }
 
 // over ends the reading.
-func (c *conn) over(f fate, err error) (*request, bool) {
+func (c *conn) over(f fate, err error) bool {
 	c.crew.dismiss()
 	c.ended <- ending{f, err}
-	return nil, false
+	return false
 }
 
 // atHand reports whether the next request is in the buffer, payload and all.
@@ -213,12 +204,12 @@ func (c *conn) start(x *executor, r *request) (long bool) {
 	case PathWorker:
 		d.push(r)
 		return false
-	case PathPass:
+	case PathShare:
 		return true
 	}
 	switch {
 	case r.cmd() == nbd.CmdRead && d.now != nil:
-		if c.short(r) {
+		if r.hdr.Length <= shortRequest {
 			if !x.runNow(r) {
 				d.push(r)
 			}
@@ -226,7 +217,7 @@ func (c *conn) start(x *executor, r *request) (long bool) {
 		}
 		return true
 	case r.cmd() == nbd.CmdWrite && r.devFlags()&blockdev.FUA == 0 && d.pace.fast():
-		if c.short(r) {
+		if r.hdr.Length <= shortRequest {
 			r.next = nil
 			if c.todo == nil {
 				c.todo = r
@@ -242,28 +233,17 @@ func (c *conn) start(x *executor, r *request) (long bool) {
 	return false
 }
 
-const (
-	// shortRequest is the most payload, in bytes, of a request that runs in the
-	// leader's seat.
-	shortRequest = 32 << 10
-	// shortAlone is that of one that keeps nobody waiting.
-	shortAlone = 512 << 10
-)
-
-// short reports whether r is to run in the leader's seat. r is alone if it is the only
-// request under way, as far as is known.
-func (c *conn) short(r *request) bool {
-	n := r.hdr.Length
-	return n <= shortRequest || n <= shortAlone && c.in.buffered() == 0 && c.under.Load() == 1
-}
+// shortRequest is the most payload, in bytes, of a request during which nobody else needs to read on.
+const shortRequest = 32 << 10
 
 // runTodo runs the writes that wait for the end of their batch. False means that
-// the seat is lost.
+// the lead is lost.
 func (c *conn) runTodo(x *executor) bool {
 	if c.todo == nil {
 		return true
 	}
 	alive := fate(c.fate.Load()) == fateAlive && !c.s.hungUp(x.probe)
+	c.crew.tid.Store(int32(unix.Gettid()))
 	last := clock()
 	for c.todo != nil {
 		r := c.todo
@@ -271,11 +251,10 @@ func (c *conn) runTodo(x *executor) bool {
 		if !alive && !c.mayRun(r, x.probe) {
 			continue
 		}
-		turn := c.crew.turn.Load() + 1
-		c.crew.turn.Store(turn)
+		turn := c.crew.begin(false)
 		c.srv.watch.kick()
 		err := x.do(r)
-		mine := c.crew.turn.CompareAndSwap(turn, turn+1)
+		mine := c.crew.end(turn)
 		if mine {
 			now := clock()
 			c.disk.pace.took(now-last, r.hdr.Length)
@@ -287,6 +266,28 @@ func (c *conn) runTodo(x *executor) bool {
 		}
 	}
 	return true
+}
+
+// runLong runs a long request, during which others may take the lead. False
+// means that one did.
+func (c *conn) runLong(x *executor, r *request) bool {
+	if !c.runTodo(x) {
+		c.disk.push(r)
+		return false
+	}
+	c.uncork()
+	c.crew.tid.Store(int32(unix.Gettid()))
+	turn := c.crew.begin(true)
+	c.srv.watch.kick()
+	if c.in.buffered() > 0 || c.under.Load() > 1 {
+		c.call(false)
+	}
+	if r.cmd() != nbd.CmdRead || c.disk.now == nil {
+		x.run(r)
+	} else if !x.runNow(r) {
+		c.disk.push(r)
+	}
+	return c.crew.end(turn)
 }
 
 // yield leaves the writes that wait for the end of their batch to the workers.

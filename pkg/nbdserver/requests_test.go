@@ -203,7 +203,7 @@ func TestSizes(t *testing.T) {
 		dev, _ := ram(80 * mib)
 		r := newRig(t, cfg, dev)
 		for i, c := range []*nbdtest.Client{r.connect(false), r.connect(true)} {
-			for _, n := range []int{1, 511, 512, 4096, 4097, shortRequest, shortRequest + 1, shortAlone, shortAlone + 1, inputSize - 28, inputSize, blockSize, blockSize + 1, 3*blockSize + 5, 32 * mib} {
+			for _, n := range []int{1, 511, 512, 4096, 4097, shortRequest, shortRequest + 1, 512 * kib, 512*kib + 1, inputSize - 28, inputSize, blockSize, blockSize + 1, 3*blockSize + 5, 32 * mib} {
 				for _, off := range []uint64{0, 70001} {
 					data := pattern(n, byte(n)+byte(off)+byte(i))
 					if _, err := c.Do(nbd.CmdWrite, 0, off, 0, data); err != nil {

@@ -146,31 +146,40 @@ func (s *socket) readv(bufs [][]byte, limit time.Duration) (int, error) {
 		if s.stopped.Load() {
 			return 0, os.ErrDeadlineExceeded
 		}
-		if !s.drained {
-			n, errno := s.move(unix.SYS_RECVMSG, &s.rmsg)
-			switch {
-			case errno == unix.EAGAIN:
-			case errno != 0:
-				return 0, os.NewSyscallError("recvmsg", errno)
-			case n == 0:
-				return 0, io.EOF
-			default:
-				s.drained = n < size
-				return n, nil
-			}
+		n, errno := -1, unix.EAGAIN
+		switch {
+		case !s.drained:
+			n, errno = s.move(unix.SYS_RECVMSG, &s.rmsg)
+		case s.keen:
+			n, errno = s.linger()
+		}
+		switch {
+		case errno == unix.EAGAIN:
+		case errno != 0:
+			return 0, os.NewSyscallError("recvmsg", errno)
+		case n == 0:
+			return 0, io.EOF
+		default:
+			s.drained = n < size
+			return n, nil
 		}
 		if !waited {
 			waited, end = true, s.end(limit)
 		}
-		if s.drained = false; s.keen && s.linger() {
-			continue
-		}
-		began := clock()
-		if err := wait(s.rpoll[:], end, &s.rtime); err != nil {
+		if err := s.waitReadable(end); err != nil {
 			return 0, err
 		}
-		s.keen = canLinger && clock()-began < lingerFor
 	}
+}
+
+// waitReadable waits until there is something to read, or until reads are stopped.
+func (s *socket) waitReadable(end time.Time) error {
+	began := clock()
+	if err := wait(s.rpoll[:], end, &s.rtime); err != nil {
+		return err
+	}
+	s.drained, s.keen = false, canLinger && clock()-began < lingerFor
+	return nil
 }
 
 // lingerFor is how long a read tries again before it lets the thread sleep, when
@@ -181,19 +190,16 @@ const lingerFor = 50 * time.Microsecond
 // canLinger: on a single processor the client could not go on meanwhile.
 var canLinger = runtime.NumCPU() > 1
 
-// linger waits a while for something to read without sleeping; others that
-// want the processor go first.
-func (s *socket) linger() bool {
-	var b [1]byte
-	for began := clock(); clock()-began < lingerFor; {
-		n, _, errno := syscall.Syscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(&b[0])), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
-		if errno != unix.EAGAIN || int(n) > 0 {
-			return true
+// linger tries to read for a while without sleeping; others that want the
+// processor go first.
+func (s *socket) linger() (int, syscall.Errno) {
+	for began := clock(); ; {
+		n, errno := s.move(unix.SYS_RECVMSG, &s.rmsg)
+		if errno != unix.EAGAIN || clock()-began > lingerFor {
+			return n, errno
 		}
-		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		schedYield()
 	}
-	s.keen = false
-	return false
 }
 
 func (s *socket) tryWritev(bufs [][]byte) (int, error) {
@@ -270,3 +276,6 @@ func (s *socket) release() {
 		unix.Close(s.event)
 	}
 }
+
+// schedYield lets other threads that want the processor go first.
+func schedYield() { unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }

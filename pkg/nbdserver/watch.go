@@ -10,9 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchEvery is how often the watch looks: a request that runs in its
-// leader's seat for one to two times as long costs the leader its seat.
+// watchEvery is how often the watch looks: a leader whose request blocks for one to
+// two times as long loses the lead.
 const watchEvery = time.Millisecond
+
+// watchPatience is after how many looks a request counts as blocked whatever its thread does,
+// since the thread may be doing something else: only a system call is sure to be where it began.
+const watchPatience = 20
 
 // watchIdle is after how many looks without anything to see the watch rests.
 const watchIdle = 50
@@ -62,23 +66,35 @@ func (s *Server) watchConns() {
 	}
 }
 
-// look takes the seat from leaders that run the same request as at the last look,
-// and reports whether anybody ran one since.
+// look opens the lead of those who run the same request as at the last look and
+// don't get on with it, and reports whether anybody ran one since.
 func (s *Server) look() (busy bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		turn := c.crew.turn.Load()
-		if turn != c.crew.seen {
-			c.crew.seen = turn
+		w := &c.crew
+		turn := w.turn.Load()
+		if turn&^turnOpen != w.seen {
+			w.seen, w.looks, w.told = turn&^turnOpen, 0, false
 			busy = true
 			continue
 		}
-		if turn&1 == 1 && sleeps(c.crew.tid.Load()) && c.crew.turn.CompareAndSwap(turn, turn+1) {
-			c.crew.seen = turn + 1
-			c.disk.pace.stuck()
-			c.leave()
+		if turn&turnRuns == 0 {
+			continue
 		}
+		busy = true
+		if w.told {
+			continue
+		}
+		if w.looks++; w.looks < watchPatience && !sleeps(w.tid.Load()) {
+			continue
+		}
+		if turn&turnOpen == 0 && !w.turn.CompareAndSwap(turn, turn|turnOpen) {
+			continue
+		}
+		w.told = true
+		c.disk.pace.stuck()
+		c.call(true)
 	}
 	return busy
 }
@@ -86,6 +102,9 @@ func (s *Server) look() (busy bool) {
 // sleeps reports whether a thread of this process waits in the kernel for
 // something else than a processor: on a busy machine a request may take long without being slow.
 func sleeps(tid int32) bool {
+	if int(tid) == unix.Gettid() {
+		return true // not where it began: here is the watch
+	}
 	b, err := os.ReadFile("/proc/self/task/" + strconv.Itoa(int(tid)) + "/stat")
 	if err != nil {
 		return true
