@@ -11,6 +11,7 @@ import (
 	"sealdisk/blockdev"
 	"sealdisk/blockdev/blockdevtest"
 	"sealdisk/pkg/nbd"
+	"sealdisk/pkg/nbdserver"
 )
 
 func wantRows(t *testing.T, rep *Report, write bool) {
@@ -145,7 +146,6 @@ func TestInterrupted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newWatched(32*mib, nil)
 			before, holes := bytes.Clone(d.Bytes()), slices.Clone(d.holes)
-			cfg, _ := serve(t, d)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			n := 0
@@ -156,6 +156,7 @@ func TestInterrupted(t *testing.T) {
 					cancel()
 				}
 			}
+			cfg, _ := serve(t, d)
 			cfg.Write, cfg.Time = true, time.Hour // only the interrupt ends it
 			if at == 60_000 {
 				cfg.Time = 50 * time.Millisecond // some rows are done before
@@ -237,9 +238,8 @@ func TestErrorsOfRequests(t *testing.T) {
 }
 
 func TestReadOnlyDisk(t *testing.T) {
-	d := newWatched(32*mib, nil)
-	cfg, e := serve(t, d)
-	e.ReadOnly = true
+	cfg, _ := serveExport(t, &nbdserver.Export{Name: "disk", Device: newWatched(32*mib, nil), ReadOnly: true,
+		Locks: new(blockdev.RangeLock), Gate: new(nbdserver.Gate)})
 	wantRows(t, mustRun(t, t.Context(), cfg), false)
 	cfg.Write = true
 	if _, err := Run(t.Context(), cfg); !errors.Is(err, ErrReadOnly) {

@@ -140,6 +140,11 @@ func (x exports) List(nbdserver.Peer) []string                           { retur
 // moment only.
 func serve(t *testing.T, dev blockdev.Device) (Config, *nbdserver.Export) {
 	t.Helper()
+	return serveExport(t, &nbdserver.Export{Name: "disk", Device: dev, Locks: new(blockdev.RangeLock), Gate: new(nbdserver.Gate)})
+}
+
+func serveExport(t *testing.T, e *nbdserver.Export) (Config, *nbdserver.Export) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "sd") // short: a socket is in it
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +156,6 @@ func serve(t *testing.T, dev blockdev.Device) (Config, *nbdserver.Export) {
 		t.Fatal(err)
 	}
 	s := nbdserver.New(nbdserver.Config{}, zap.NewNop())
-	e := &nbdserver.Export{Name: "disk", Device: dev, Locks: new(blockdev.RangeLock), Gate: new(nbdserver.Gate)}
 	go s.Serve(l, exports{e})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
