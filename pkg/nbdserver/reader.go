@@ -277,9 +277,10 @@ func (c *conn) runLong(x *executor, r *request) bool {
 	}
 	c.uncork()
 	c.crew.tid.Store(int32(unix.Gettid()))
+	others := c.in.buffered() > 0 || c.under.Load() > 1
 	turn := c.crew.begin(true)
 	c.srv.watch.kick()
-	if c.in.buffered() > 0 || c.under.Load() > 1 {
+	if others {
 		c.call(false)
 	}
 	if r.cmd() != nbd.CmdRead || c.disk.now == nil {
