@@ -60,7 +60,10 @@ func RunEngine(ctx context.Context, cfg EngineConfig, version string, log *zap.L
 	if err := secmem.HardenProcess(); err != nil {
 		return err
 	}
-	runtime.GOMAXPROCS(8)
+	// The data path's goroutines are in system calls most of the time: with a processor of
+	// Go's for each of them the kernel shares out the machine's, and nobody waits for one
+	// that is held by a colleague's system call.
+	runtime.GOMAXPROCS(max(8, 4*runtime.NumCPU()))
 	// Ctrl-C on a terminal is for the launcher, which stops its children in order.
 	signal.Ignore(os.Interrupt)
 	e := &engine{cfg: cfg, version: version, log: log, began: time.Now(), failed: make(chan error, 16)}
