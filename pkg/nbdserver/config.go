@@ -25,7 +25,7 @@ type Config struct {
 	MaxHandshakes      int           // connections without an export, per listener: 64
 	MaxDiskConnections int           // 256
 	MaxRequests        int           // under way per connection: 1024
-	Workers            int           // goroutines per disk for what may block: 16
+	Workers            int           // goroutines per disk for what may block: 64
 
 	// Bytes of payload under way. Total and Conn are raised to hold the
 	// largest request.
@@ -52,7 +52,7 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxHandshakes, 64)
 	def(&c.MaxDiskConnections, 256)
 	def(&c.MaxRequests, 1024)
-	def(&c.Workers, 16)
+	def(&c.Workers, 64)
 	if c.MemoryTotal <= 0 {
 		c.MemoryTotal = 1 << 30
 	}
